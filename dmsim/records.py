@@ -1,0 +1,176 @@
+"""What the stages hand on, in flow order: Deposits, Quanta, Areas, Hits, RawRecords, Peaks, Events.
+
+Every ragged quantity of a batch lies in one padded list with an event index and a `valid` mask; capacities
+come from a few buckets, and what did not fit is counted in `n_overflow`, never dropped silently.
+
+Coordinates: x, y from the detector's axis; z = 0 at the gate and negative below it (the cathode is at
+minus the drift length). Times inside an event are float32 ns from the event's start; an event's start on
+the detector's clock is int64 ns and stays outside compiled code.
+"""
+
+from enum import IntEnum
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Interaction(IntEnum):
+    """What deposited the energy; selects the yield model."""
+
+    ER_BETA = 0
+    ER_GAMMA = 1
+    ER_WEIGHTED = 2
+    NR = 3
+    KR83M = 4
+    ALPHA = 5
+
+    @classmethod
+    def named(cls, name: str) -> "Interaction":
+        """The member called `name`, such as "er_beta".
+
+        Raises:
+            ValueError: if there is none.
+        """
+        try:
+            return cls[name.upper()]
+        except KeyError:
+            names = ", ".join(member.name.lower() for member in cls)
+            raise ValueError(f"interaction {name!r} is not known: choose one of {names}") from None
+
+
+class Signal(IntEnum):
+    """Which light a hit, a peak or a truth row belongs to."""
+
+    UNKNOWN = 0
+    S1 = 1
+    S2 = 2
+
+
+class Deposits(eqx.Module):
+    """Energy deposits of a batch of events, sorted by event."""
+
+    event: Int[Array, "deposit"]  # position of the event in this batch, 0 .. n_events - 1, ascending
+    interaction: Int[Array, "deposit"]  # `Interaction`
+    energy_kev: Float[Array, "deposit"]
+    x_mm: Float[Array, "deposit"]
+    y_mm: Float[Array, "deposit"]
+    z_mm: Float[Array, "deposit"]  # 0 at the gate, negative below
+    time_ns: Float[Array, "deposit"]  # from the event's start
+    first_event: Int[Array, ""]  # number of the batch's event 0 in its run; random numbers are keyed by it
+    event_time_ns: np.ndarray | None  # int64 [event], start on the detector's clock; host only
+    n_events: int = eqx.field(static=True)
+
+    def __len__(self) -> int:
+        """Number of deposits."""
+        return self.energy_kev.shape[0]
+
+
+class Quanta(eqx.Module):
+    """Quanta that leave each deposit, as integer-valued floats."""
+
+    n_photons: Float[Array, "deposit"]
+    n_electrons: Float[Array, "deposit"]
+    n_excitons: Float[Array, "deposit"]  # direct excitation: the part of n_photons without recombination delay
+
+
+class Areas(eqx.Module):
+    """What an analyst sees of each event, without waveforms. Areas in PE, zero where nothing was seen."""
+
+    s1_pe: Float[Array, "event"]
+    s2_pe: Float[Array, "event"]
+    cs1_pe: Float[Array, "event"]  # S1 corrected to the volume's average light collection
+    cs2_pe: Float[Array, "event"]  # S2 corrected for electron lifetime
+    drift_time_ns: Float[Array, "event"]
+    x_mm: Float[Array, "event"]  # as reconstructed: smeared by the position resolution
+    y_mm: Float[Array, "event"]
+    z_mm: Float[Array, "event"]
+
+
+class Hits(eqx.Module):
+    """Detected photons of a batch of events: one padded list, unordered."""
+
+    event: Int[Array, "hit"]
+    sensor: Int[Array, "hit"]
+    time_ns: Float[Array, "hit"]  # anode signal of the photoelectron, from the event's start
+    charge_pe: Float[Array, "hit"]  # mean 1 a photoelectron; 0 where not valid
+    signal: Int[Array, "hit"]  # `Signal`
+    valid: Bool[Array, "hit"]
+    n_overflow: Int[Array, ""]  # detected photons (of the batch) that no slot was left for
+    n_events: int = eqx.field(static=True)
+
+
+class RawRecords(eqx.Module):
+    """Digitised, zero-suppressed waveform fragments in the layout of strax's raw_records.
+
+    `data` holds integers as floats, so that a gradient can pass; `to_strax` gives int16. Rows are sorted by
+    (event, start time, channel) and carry only valid rows once they have left the compiled code.
+    """
+
+    event: Int[Array, "record"]
+    channel: Int[Array, "record"]
+    start_sample: Int[Array, "record"]  # of the fragment, from the event's start; may be negative
+    length: Int[Array, "record"]  # valid samples in `data`
+    pulse_length: Int[Array, "record"]  # samples of the whole pulse that the fragment is part of
+    record_i: Int[Array, "record"]  # number of the fragment in its pulse
+    data: Float[Array, "record sample"]  # ADC counts, negative-going from the baseline
+    valid: Bool[Array, "record"]
+    n_overflow: Int[Array, ""]  # records that no slot was left for
+    first_event: Int[Array, ""]
+    event_time_ns: np.ndarray | None  # int64 [event]; host only
+    n_events: int = eqx.field(static=True)
+    sample_ns: int = eqx.field(static=True)
+    baseline_adc: int = eqx.field(static=True)  # nominal, for strax's integer field
+
+
+class Peaks(eqx.Module):
+    """Groups of hits close in time, with what was measured on each. Host arrays, sorted by time."""
+
+    event: Int[np.ndarray, "peak"]
+    time_ns: Int[np.ndarray, "peak"]  # int64, start on the detector's clock
+    length_ns: Int[np.ndarray, "peak"]
+    area_pe: Float[np.ndarray, "peak"]
+    area_top_pe: Float[np.ndarray, "peak"]
+    area_per_channel_pe: Float[np.ndarray, "peak sensor"]
+    n_hits: Int[np.ndarray, "peak"]  # sensors' threshold crossings
+    n_sensors: Int[np.ndarray, "peak"]  # sensors with at least one hit
+    tight_coincidence: Int[np.ndarray, "peak"]  # sensors with a hit near the time of the maximum
+    center_time_ns: Float[np.ndarray, "peak"]  # area-weighted mean, from the peak's start
+    median_time_ns: Float[np.ndarray, "peak"]  # from the peak's start
+    rise_time_ns: Float[np.ndarray, "peak"]  # from the 10 % to the 50 % area decile
+    width_50_ns: Float[np.ndarray, "peak"]  # between the 25 % and 75 % area quantiles
+    width_90_ns: Float[np.ndarray, "peak"]  # between the 5 % and 95 % area quantiles
+    n_saturated: Int[np.ndarray, "peak"]
+    signal: Int[np.ndarray, "peak"]  # `Signal`
+    x_mm: Float[np.ndarray, "peak"]  # NaN for peaks other than S2
+    y_mm: Float[np.ndarray, "peak"]
+
+    def __len__(self) -> int:
+        """Number of peaks."""
+        return self.area_pe.shape[0]
+
+
+class Events(eqx.Module):
+    """Main S1 and S2 of each event, one row an event; NaN (or -1) where there is none. Host arrays."""
+
+    event: Int[np.ndarray, "event"]
+    time_ns: Int[np.ndarray, "event"]  # int64, of the main S1 (else S2) on the detector's clock
+    s1_pe: Float[np.ndarray, "event"]
+    s2_pe: Float[np.ndarray, "event"]
+    cs1_pe: Float[np.ndarray, "event"]
+    cs2_pe: Float[np.ndarray, "event"]
+    drift_time_ns: Float[np.ndarray, "event"]  # S2 centre minus S1 centre
+    x_mm: Float[np.ndarray, "event"]
+    y_mm: Float[np.ndarray, "event"]
+    z_mm: Float[np.ndarray, "event"]
+    s1_area_fraction_top: Float[np.ndarray, "event"]
+    s2_area_fraction_top: Float[np.ndarray, "event"]
+    s2_width_50_ns: Float[np.ndarray, "event"]
+    n_s1: Int[np.ndarray, "event"]
+    n_s2: Int[np.ndarray, "event"]
+    s1_peak: Int[np.ndarray, "event"]  # row in Peaks, -1 if none
+    s2_peak: Int[np.ndarray, "event"]
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return self.event.shape[0]

@@ -1,0 +1,1 @@
+"""What is learned from the detector: parameters, likelihoods, samplers, fits."""
