@@ -1,0 +1,48 @@
+"""What all tests share: the --slow option, double precision, and public data releases.
+
+A statistical test states its false-positive rate in a comment. Those of the whole suite add up to less than
+1e-3, and seeds are fixed, so that a red test means a changed program.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+import matplotlib as mpl
+import pytest
+
+mpl.use("Agg")  # no test opens a window
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run tests marked slow as well")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="minutes long: run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def x64():
+    """Double precision inside the test; float32 is restored after it."""
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture(scope="session")
+def release_data() -> Path:
+    """Folder of public data releases: `release` in DMSIM_DATA."""
+    folder = os.environ.get("DMSIM_DATA")
+    if not folder:
+        pytest.skip("needs public data releases: set DMSIM_DATA to the folder that holds release/")
+    release = Path(folder) / "release"
+    if not release.is_dir():
+        pytest.fail(f"DMSIM_DATA is set to {folder}, but there is no folder {release}")
+    return release
