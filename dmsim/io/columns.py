@@ -1,0 +1,98 @@
+"""The Parquet tables' columns: names (those of the data records), types, units."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    kind: str  # "float" keeps float32 or float64; else a NumPy integer type
+    unit: str
+    meaning: str
+    is_list: bool = False  # a fixed number of values a row
+
+
+_EVENT = Column("event", "int64", "1", "number of the event in its run")
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "truth": (
+        _EVENT,
+        Column("interaction", "int8", "code", "0 er_beta, 1 er_gamma, 2 er_weighted, 3 nr, 4 kr83m, 5 alpha"),
+        Column("energy_kev", "float", "keV", "deposited energy"),
+        Column("x_mm", "float", "mm", "from the axis"),
+        Column("y_mm", "float", "mm", "from the axis"),
+        Column("z_mm", "float", "mm", "0 at the gate, negative below"),
+        Column("time_ns", "float", "ns", "from the event's start"),
+        Column("n_photons", "float", "1", "scintillation photons that leave the deposit"),
+        Column("n_electrons", "float", "1", "electrons that leave the deposit"),
+        Column("n_excitons", "float", "1", "photons of direct excitation among n_photons"),
+    ),
+    "areas": (
+        _EVENT,
+        Column("s1_pe", "float", "PE", "S1 area, 0 if not seen"),
+        Column("s2_pe", "float", "PE", "S2 area, 0 if not seen"),
+        Column("cs1_pe", "float", "PE", "S1 corrected for light collection"),
+        Column("cs2_pe", "float", "PE", "S2 corrected for electron lifetime"),
+        Column("drift_time_ns", "float", "ns", "drift time"),
+        Column("x_mm", "float", "mm", "as reconstructed"),
+        Column("y_mm", "float", "mm", "as reconstructed"),
+        Column("z_mm", "float", "mm", "as reconstructed"),
+    ),
+    "hits": (
+        _EVENT,
+        Column("sensor", "int32", "channel", "photosensor"),
+        Column("time_ns", "float", "ns", "anode signal, from the event's start"),
+        Column("charge_pe", "float", "PE", "mean 1 a photoelectron"),
+        Column("signal", "int8", "code", "0 unknown, 1 S1, 2 S2"),
+    ),
+    "records": (
+        _EVENT,
+        Column("channel", "int16", "channel", "photosensor"),
+        Column("start_sample", "int32", "sample", "from the event's start"),
+        Column("length", "int32", "sample", "valid samples in data"),
+        Column("pulse_length", "int32", "sample", "samples of the whole pulse"),
+        Column("record_i", "int16", "1", "number of the fragment in its pulse"),
+        Column("data", "int16", "ADC count", "samples, negative-going from the baseline", is_list=True),
+    ),
+    "peaks": (
+        _EVENT,
+        Column("time_ns", "int64", "ns", "start on the detector's clock"),
+        Column("length_ns", "int64", "ns", "length"),
+        Column("area_pe", "float", "PE", "area"),
+        Column("area_top_pe", "float", "PE", "area in the top array"),
+        Column("area_per_channel_pe", "float", "PE", "area in each photosensor", is_list=True),
+        Column("n_hits", "int32", "1", "threshold crossings"),
+        Column("n_sensors", "int32", "1", "sensors with a hit"),
+        Column("tight_coincidence", "int32", "1", "sensors with a hit near the maximum"),
+        Column("center_time_ns", "float", "ns", "area-weighted mean time, from the peak's start"),
+        Column("median_time_ns", "float", "ns", "time of half the area, from the peak's start"),
+        Column("rise_time_ns", "float", "ns", "from 10 % to 50 % of the area"),
+        Column("width_50_ns", "float", "ns", "from 25 % to 75 % of the area"),
+        Column("width_90_ns", "float", "ns", "from 5 % to 95 % of the area"),
+        Column("n_saturated", "int32", "1", "saturated sensors"),
+        Column("signal", "int8", "code", "0 unknown, 1 S1, 2 S2"),
+        Column("x_mm", "float", "mm", "position, NaN unless S2"),
+        Column("y_mm", "float", "mm", "position, NaN unless S2"),
+    ),
+    "events": (
+        _EVENT,
+        Column("time_ns", "int64", "ns", "of the main S1, else S2, on the detector's clock"),
+        Column("s1_pe", "float", "PE", "area of the main S1, NaN if none"),
+        Column("s2_pe", "float", "PE", "area of the main S2, NaN if none"),
+        Column("cs1_pe", "float", "PE", "corrected S1"),
+        Column("cs2_pe", "float", "PE", "corrected S2"),
+        Column("drift_time_ns", "float", "ns", "S2 centre minus S1 centre"),
+        Column("x_mm", "float", "mm", "position"),
+        Column("y_mm", "float", "mm", "position"),
+        Column("z_mm", "float", "mm", "position, 0 at the gate, negative below"),
+        Column("s1_area_fraction_top", "float", "1", "fraction of S1 in the top array"),
+        Column("s2_area_fraction_top", "float", "1", "fraction of S2 in the top array"),
+        Column("s2_width_50_ns", "float", "ns", "width of the main S2"),
+        Column("n_s1", "int32", "1", "S1 peaks in the event"),
+        Column("n_s2", "int32", "1", "S2 peaks in the event"),
+        Column("s1_peak", "int32", "row", "row in the chunk's peaks, -1 if none"),
+        Column("s2_peak", "int32", "row", "row in the chunk's peaks, -1 if none"),
+    ),
+}

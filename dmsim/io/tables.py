@@ -1,0 +1,251 @@
+"""Packing of the data records into Parquet tables, and back.
+
+What belongs to a batch and not to a row (how many events, how
+many rows did not fit, the events' clock) stands as JSON in the schema metadata.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+
+from dmsim.io.columns import TABLES, Column
+from dmsim.records import Areas, Deposits, Events, Hits, Peaks, Quanta, RawRecords
+
+FORMAT_VERSION = 1
+_TABLE_KEY, _VERSION_KEY, _BATCH_KEY = b"dmsim.table", b"dmsim.format", b"dmsim.batch"
+
+
+class Unpacked(NamedTuple):
+    """A table's columns and batch metadata."""
+
+    columns: dict[str, np.ndarray]
+    batch: dict[str, Any]
+
+
+def pack(kind: str, columns: dict[str, np.ndarray], batch: dict[str, Any]) -> pa.Table:
+    """Build a table.
+
+    Args:
+        kind: a name in `TABLES`.
+        columns: array of each column; a list column has one row a table row.
+        batch: JSON values that belong to the whole batch.
+
+    Raises:
+        ValueError: if a value does not fit its column's type.
+    """
+    fields, arrays = [], []
+    for column in TABLES[kind]:
+        values = _fit(kind, column, np.asarray(columns[column.name]))
+        array = pa.array(np.ascontiguousarray(values).reshape(-1))
+        if column.is_list:
+            array = pa.FixedSizeListArray.from_arrays(array, values.shape[1])
+        arrays.append(array)
+        unit = {b"unit": column.unit.encode(), b"meaning": column.meaning.encode()}
+        fields.append(pa.field(column.name, array.type, nullable=False, metadata=unit))
+    metadata = {
+        _TABLE_KEY: kind.encode(),
+        _VERSION_KEY: str(FORMAT_VERSION).encode(),
+        _BATCH_KEY: json.dumps(batch, sort_keys=True).encode(),
+    }
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata))
+
+
+def _fit(kind: str, column: Column, values: np.ndarray) -> np.ndarray:
+    if column.kind == "float":
+        return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+    target = np.dtype(column.kind)
+    if values.size:
+        limits = np.iinfo(target)
+        low, high = values.min(), values.max()
+        if not (low >= limits.min and high <= limits.max):  # also refuses NaN
+            raise ValueError(
+                f"{kind}.{column.name} has values from {low} to {high} {column.unit}: "
+                f"the column holds {limits.min} to {limits.max}"
+            )
+    fitted = values.astype(target)
+    if not np.array_equal(fitted, values):
+        raise ValueError(f"{kind}.{column.name} has values that are not whole numbers [{column.unit}]")
+    return fitted
+
+
+def unpack(table: pa.Table, kind: str, *, origin: object = "table") -> Unpacked:
+    """The columns of a table, after checking that it is one of ours.
+
+    Args:
+        table: as read.
+        kind: a name in `TABLES`.
+        origin: named in errors.
+
+    Raises:
+        ValueError: if it is another table, another format, or has other columns.
+    """
+    metadata = table.schema.metadata or {}
+    found = metadata.get(_TABLE_KEY, b"").decode()
+    if not found:
+        raise ValueError(f"{origin} was not written by dmsim: expected a table of {kind}")
+    if found != kind:
+        raise ValueError(f"{origin} is a table of {found}: expected {kind}")
+    version = metadata.get(_VERSION_KEY, b"").decode()
+    if version != str(FORMAT_VERSION):
+        raise ValueError(f"{origin} has format {version}: this version of dmsim reads {FORMAT_VERSION}")
+    wanted = [column.name for column in TABLES[kind]]
+    if table.schema.names != wanted:
+        raise ValueError(f"{origin} has columns {table.schema.names}: a table of {kind} has {wanted}")
+    columns = {column.name: _values(table, column, origin) for column in TABLES[kind]}
+    return Unpacked(columns, json.loads(metadata[_BATCH_KEY]))
+
+
+def _values(table: pa.Table, column: Column, origin: object) -> np.ndarray:
+    array = table.column(column.name).combine_chunks()
+    if array.null_count:
+        raise ValueError(f"{origin}: column {column.name} has empty cells and must have none")
+    item = array.type
+    width = None
+    if column.is_list:
+        if not pa.types.is_fixed_size_list(item):
+            raise ValueError(f"{origin}: column {column.name} has type {item}: expected a list of fixed size")
+        width, item, array = item.list_size, item.value_type, array.flatten()
+    expected = ("float", "double") if column.kind == "float" else (column.kind,)
+    if str(item) not in expected:
+        raise ValueError(f"{origin}: column {column.name} has type {item}: expected {' or '.join(expected)}")
+    values = array.to_numpy(zero_copy_only=False)
+    return values if width is None else values.reshape(-1, width)
+
+
+def _fields(record: eqx.Module, kind: str) -> dict[str, np.ndarray]:
+    return {c.name: np.asarray(getattr(record, c.name)) for c in TABLES[kind] if hasattr(record, c.name)}
+
+
+def _clock(event_time_ns: np.ndarray | None) -> list[int] | None:
+    return None if event_time_ns is None else [int(time) for time in event_time_ns]
+
+
+def _event_time_ns(batch: dict[str, Any]) -> np.ndarray | None:
+    return None if batch["event_time_ns"] is None else np.asarray(batch["event_time_ns"], np.int64)
+
+
+def _local_event(unpacked: Unpacked) -> dict[str, np.ndarray]:
+    # files number events in their run, records in their batch
+    event = (unpacked.columns["event"] - unpacked.batch["first_event"]).astype(np.int32)
+    return {**unpacked.columns, "event": event}
+
+
+def pack_truth(deposits: Deposits, quanta: Quanta) -> pa.Table:
+    """Table of deposits with the quanta that left them."""
+    first = int(deposits.first_event)
+    columns = _fields(deposits, "truth") | _fields(quanta, "truth")
+    columns["event"] = columns["event"].astype(np.int64) + first
+    clock = _clock(deposits.event_time_ns)
+    return pack(
+        "truth", columns, {"first_event": first, "n_events": deposits.n_events, "event_time_ns": clock}
+    )
+
+
+def unpack_truth(table: pa.Table, *, origin: object = "table") -> tuple[Deposits, Quanta]:
+    """Inverse of `pack_truth`."""
+    unpacked = unpack(table, "truth", origin=origin)
+    values = {name: jnp.asarray(array) for name, array in _local_event(unpacked).items()}
+    quanta = Quanta(**{name: values.pop(name) for name in ("n_photons", "n_electrons", "n_excitons")})
+    values["interaction"] = values["interaction"].astype(jnp.int32)
+    batch = unpacked.batch
+    deposits = Deposits(
+        **values,
+        first_event=jnp.int32(batch["first_event"]),
+        event_time_ns=_event_time_ns(batch),
+        n_events=batch["n_events"],
+    )
+    return deposits, quanta
+
+
+def pack_areas(areas: Areas, *, first_event: int) -> pa.Table:
+    """Table of areas, one row an event."""
+    columns = _fields(areas, "areas")
+    n_events = len(columns["s1_pe"])
+    columns["event"] = first_event + np.arange(n_events, dtype=np.int64)
+    return pack("areas", columns, {"first_event": first_event, "n_events": n_events})
+
+
+def unpack_areas(table: pa.Table, *, origin: object = "table") -> Areas:
+    """Inverse of `pack_areas`."""
+    columns = unpack(table, "areas", origin=origin).columns
+    return Areas(**{name: jnp.asarray(values) for name, values in columns.items() if name != "event"})
+
+
+def pack_hits(hits: Hits, *, first_event: int) -> pa.Table:
+    """Table of the valid hits."""
+    keep = np.asarray(hits.valid)
+    columns = {name: values[keep] for name, values in _fields(hits, "hits").items()}
+    columns["event"] = columns["event"].astype(np.int64) + first_event
+    batch = {"first_event": first_event, "n_events": hits.n_events, "n_overflow": int(hits.n_overflow)}
+    return pack("hits", columns, batch)
+
+
+def unpack_hits(table: pa.Table, *, origin: object = "table") -> Hits:
+    """Inverse of `pack_hits`: every row is valid."""
+    unpacked = unpack(table, "hits", origin=origin)
+    values = {name: jnp.asarray(array) for name, array in _local_event(unpacked).items()}
+    values["signal"] = values["signal"].astype(jnp.int32)
+    return Hits(
+        **values,
+        valid=jnp.ones(table.num_rows, bool),
+        n_overflow=jnp.int32(unpacked.batch["n_overflow"]),
+        n_events=unpacked.batch["n_events"],
+    )
+
+
+def pack_records(records: RawRecords) -> pa.Table:
+    """Table of the valid records."""
+    keep, first = np.asarray(records.valid), int(records.first_event)
+    columns = {name: values[keep] for name, values in _fields(records, "records").items()}
+    columns["event"] = columns["event"].astype(np.int64) + first
+    batch = {
+        "first_event": first,
+        "n_events": records.n_events,
+        "n_overflow": int(records.n_overflow),
+        "event_time_ns": _clock(records.event_time_ns),
+        "sample_ns": records.sample_ns,
+        "baseline_adc": records.baseline_adc,
+    }
+    return pack("records", columns, batch)
+
+
+def unpack_records(table: pa.Table, *, origin: object = "table") -> RawRecords:
+    """Inverse of `pack_records`: every row is valid."""
+    unpacked = unpack(table, "records", origin=origin)
+    columns, batch = _local_event(unpacked), unpacked.batch
+    integers = {name: jnp.asarray(columns[name].astype(np.int32)) for name in columns if name != "data"}
+    return RawRecords(
+        **integers,
+        data=jnp.asarray(columns["data"].astype(np.float32)),
+        valid=jnp.ones(table.num_rows, bool),
+        n_overflow=jnp.int32(batch["n_overflow"]),
+        first_event=jnp.int32(batch["first_event"]),
+        event_time_ns=_event_time_ns(batch),
+        n_events=batch["n_events"],
+        sample_ns=batch["sample_ns"],
+        baseline_adc=batch["baseline_adc"],
+    )
+
+
+def pack_peaks(peaks: Peaks) -> pa.Table:
+    """Table of peaks."""
+    return pack("peaks", _fields(peaks, "peaks"), {})
+
+
+def unpack_peaks(table: pa.Table, *, origin: object = "table") -> Peaks:
+    """Inverse of `pack_peaks`."""
+    return Peaks(**unpack(table, "peaks", origin=origin).columns)
+
+
+def pack_events(events: Events) -> pa.Table:
+    """Table of events."""
+    return pack("events", _fields(events, "events"), {})
+
+
+def unpack_events(table: pa.Table, *, origin: object = "table") -> Events:
+    """Inverse of `pack_events`."""
+    return Events(**unpack(table, "events", origin=origin).columns)
