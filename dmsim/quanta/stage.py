@@ -1,0 +1,109 @@
+"""Deposits -> Quanta."""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from dmsim import rng
+from dmsim.detector import Detector
+from dmsim.quanta import kr83m, nr
+from dmsim.quanta.conditions import Conditions, Yields
+from dmsim.quanta.fluctuations import fluctuate
+from dmsim.quanta.models import MODELS, RECOIL_LIKE, evaluate
+from dmsim.records import Deposits, Interaction, Quanta
+
+_HARMLESS_KEV = 10.0  # what a model computes on for another's deposits, so that its gradient stays finite
+
+
+def _present(deposits: Deposits, interactions: Iterable[Interaction] | None) -> tuple[Interaction, ...]:
+    """The models to evaluate: those asked for, else those of concrete deposits, else all."""
+    if interactions is not None:
+        return tuple(sorted({Interaction(interaction) for interaction in interactions}))
+    if isinstance(deposits.interaction, Tracer):
+        return tuple(MODELS)
+    return tuple(Interaction(int(member)) for member in np.unique(np.asarray(deposits.interaction)))
+
+
+def deposit_yields(
+    detector: Detector, deposits: Deposits, *, interactions: Iterable[Interaction] | None = None
+) -> Yields:
+    """Mean yields of each deposit, by the model that its interaction names.
+
+    Args:
+        detector: gives the field and density at the deposit, and the constants.
+        deposits: of any mixture of interactions; energy >= 0.
+        interactions: all that can occur, if known: the fewer, the less is computed. A deposit of another
+            interaction gets NaN.
+
+    Gradient: as `mean_yields`, also through the position in the field.
+    """
+    energy = deposits.energy_kev
+    dtype = energy.dtype
+    field = jnp.broadcast_to(_field(detector, deposits), energy.shape)
+    density = detector.xenon.density_g_per_cm3
+    both = energy >= (kr83m.FIRST_STEP_KEV + kr83m.BOTH_KEV) / 2
+    dt_ns = jnp.where(both, kr83m.mean_delay_ns(detector.quanta), deposits.time_ns)
+    nothing = jnp.full_like(energy, jnp.nan)
+    total = Yields(nothing, nothing, nothing, nothing)
+    for interaction in _present(deposits, interactions):
+        here = deposits.interaction == interaction
+        conditions = Conditions(
+            energy_kev=jnp.where(here, energy, _HARMLESS_KEV),
+            field_v_per_cm=field,
+            density_g_per_cm3=density,
+            dt_ns=dt_ns,
+            mass_number=jnp.asarray(nr.DEFAULT_MASS_NUMBER, dtype),
+        )
+        ours = evaluate(interaction, detector.quanta, conditions)
+        total = jax.tree.map(lambda new, old, here=here: jnp.where(here, new, old), ours, total)
+    return total
+
+
+def _field(detector: Detector, deposits: Deposits):
+    """Drift field at each deposit; a scalar where it is uniform, which spares work."""
+    if detector.xenon.field_v_per_cm.shape[0] == 1:
+        return detector.xenon.field_v_per_cm[0]
+    return detector.xenon.field_at(detector.geometry.height_mm(deposits.z_mm))
+
+
+def sample_quanta(
+    keys: rng.Words,
+    detector: Detector,
+    deposits: Deposits,
+    *,
+    interactions: Iterable[Interaction] | None = None,
+) -> Quanta:
+    """Draw the photons and electrons that leave each deposit.
+
+    Alphas fluctuate as nuclear recoils and Kr-83m as an electron recoil, as in NEST, whose rule is whether
+    Lindhard's factor is below 1.
+
+    Args:
+        keys: one Threefry key a deposit.
+        detector: gives the field and density at the deposit, and the constants.
+        deposits: of any mixture of interactions; energy >= 0. The 9.4 keV step of Kr-83m takes its delay
+            from the deposit's time in the event.
+        interactions: all that can occur, if known: the fewer, the less is computed. A deposit of another
+            interaction gets NaN.
+
+    Returns:
+        Integer-valued quanta; none where the energy does not suffice for one.
+
+    Gradient: pathwise in the normal draws, straight-through their rounding, matched-normal in the binomial.
+    Source: NEST, arXiv:2211.10726.
+    """
+    yields = deposit_yields(detector, deposits, interactions=interactions)
+    recoil_like = jnp.zeros(deposits.interaction.shape, bool)
+    for interaction in RECOIL_LIKE:
+        recoil_like = recoil_like | (deposits.interaction == interaction)
+    return fluctuate(
+        keys,
+        detector.quanta,
+        yields,
+        recoil_like,
+        _field(detector, deposits),
+        detector.xenon.density_g_per_cm3,
+    )
