@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmsim.detector.geometry import Geometry
+from dmsim.detector.quantities import leaf, subtree
 from dmsim.detector.sensors import SensorArray
 
 # degree-5 cubature of the 2-D standard normal: the centre and a hexagon of radius 2 (Stroud, "Approximate
@@ -25,19 +26,27 @@ _POINTS = ((0.0, 0.0, 0.5),) + tuple(
 class LightResponse(eqx.Module):
     """Light collection of S1 and S2, in the mean and for each sensor."""
 
-    g1_phd_per_photon: Float[Array, ""]  # photons detected an S1 photon, average over the volume
-    s1_slope_z: Float[Array, ""]
-    s1_curve_z: Float[Array, ""]
-    s1_slope_r2: Float[Array, ""]
-    s1_top_fraction_gate: Float[Array, ""]  # share of S1 light on the top array, at the gate
-    s1_top_fraction_cathode: Float[Array, ""]
-    s1_diffuse: Float[Array, ""]  # share of reflected light within an array
-    s2_slope_r2: Float[Array, ""]
-    s2_top_fraction: Float[Array, ""]
-    s2_diffuse: Float[Array, ""]
-    top_height_mm: Float[Array, ""]  # of the top sensors above the gate, as the patterns see it
-    bottom_depth_mm: Float[Array, ""]  # of the bottom sensors below the cathode
-    sensors: SensorArray
+    g1_phd_per_photon: Float[Array, ""] = leaf(
+        "phd/photon", 0.001, 1, "photons detected an S1 photon, average over the volume"
+    )
+    s1_slope_z: Float[Array, ""] = leaf(
+        "1", -1, 1, "relative S1 yield, term linear in depth (-1 at the gate, 1 at the cathode)"
+    )
+    s1_curve_z: Float[Array, ""] = leaf("1", -1, 1, "relative S1 yield, term in depth^2")
+    s1_slope_r2: Float[Array, ""] = leaf("1", -1, 1, "relative S1 yield, term in (r / radius)^2")
+    s1_top_fraction_gate: Float[Array, ""] = leaf(
+        "1", 0, 1, "share of S1 light on the top array, at the gate"
+    )
+    s1_top_fraction_cathode: Float[Array, ""] = leaf("1", 0, 1, "the same at the cathode")
+    s1_diffuse: Float[Array, ""] = leaf("1", 0, 1, "share of reflected light within an array, S1")
+    s2_slope_r2: Float[Array, ""] = leaf("1", -1, 1, "relative S2 yield, term in (r / radius)^2")
+    s2_top_fraction: Float[Array, ""] = leaf("1", 0, 1, "share of S2 light on the top array")
+    s2_diffuse: Float[Array, ""] = leaf("1", 0, 1, "share of reflected light within an array, S2")
+    top_height_mm: Float[Array, ""] = leaf(
+        "mm", 1, 1000, "of the top sensors above the gate, as the patterns see it"
+    )
+    bottom_depth_mm: Float[Array, ""] = leaf("mm", 1, 1000, "of the bottom sensors below the cathode")
+    sensors: SensorArray = subtree()
 
     def s1_relative_yield(
         self,
@@ -120,13 +129,12 @@ class LightResponse(eqx.Module):
         to_top = jnp.broadcast_to(self.top_height_mm, x_mm.shape)
         to_bottom = jnp.broadcast_to(self.bottom_depth_mm + geometry.drift_length_mm, x_mm.shape)
         top = sum(
-            share * self._shares(
+            share
+            * self._shares(
                 to_top, self.s2_diffuse, x_mm + a * spread_mm, y_mm + b * spread_mm, slice(None, n_top)
             )
             for a, b, share in _POINTS
         )
         # a cloud's spread of millimetres is nothing against the metre to the bottom array
         bottom = self._shares(to_bottom, self.s2_diffuse, x_mm, y_mm, slice(n_top, None))
-        return jnp.concatenate(
-            [self.s2_top_fraction * top, (1 - self.s2_top_fraction) * bottom], axis=-1
-        )
+        return jnp.concatenate([self.s2_top_fraction * top, (1 - self.s2_top_fraction) * bottom], axis=-1)

@@ -11,16 +11,21 @@ from jaxtyping import Array, Float
 
 from dmsim.detector.geometry import Geometry
 from dmsim.detector.light import LightResponse
+from dmsim.detector.quantities import leaf, leaves, setting
 from dmsim.detector.yields import QuantaParameters
 
 
 class Xenon(eqx.Module):
     """State of the liquid and the drift field in it."""
 
-    temperature_k: Float[Array, ""]
-    pressure_bar: Float[Array, ""]
-    density_g_per_cm3: Float[Array, ""]
-    field_v_per_cm: Float[Array, "power"]  # polynomial coefficients in height [mm], constant first
+    temperature_k: Float[Array, ""] = leaf(
+        "K", 161.4, 289.7, "of the liquid, between triple and critical point"
+    )
+    pressure_bar: Float[Array, ""] = leaf("bar", 0.5, 10, "of the gas")
+    density_g_per_cm3: Float[Array, ""] = leaf("g/cm3", 2.0, 3.1, "of the liquid")
+    field_v_per_cm: Float[Array, "power"] = leaves(
+        "V/cm", -1e5, 1e5, "drift field as a polynomial in height [mm], constant first"
+    )
 
     def field_at(self, height_mm: Float[Array, "..."]) -> Float[Array, "..."]:
         """Drift field [V/cm] at this height, by Horner's rule. Gradient: exact."""
@@ -33,12 +38,12 @@ class Xenon(eqx.Module):
 class Electrons(eqx.Module):
     """Transport of electrons from the deposit to the gas."""
 
-    drift_speed_mm_per_us: Float[Array, ""]
-    surface_delay_ns: Float[Array, ""]  # from the gate through the liquid surface
-    lifetime_us: Float[Array, ""]
-    diffusion_longitudinal_cm2_per_s: Float[Array, ""]
-    diffusion_transverse_cm2_per_s: Float[Array, ""]
-    extraction_efficiency: Float[Array, ""]
+    drift_speed_mm_per_us: Float[Array, ""] = leaf("mm/us", 0.01, 5, "mean, between cathode and gate")
+    surface_delay_ns: Float[Array, ""] = leaf("ns", 0, 1e5, "from the gate through the liquid surface")
+    lifetime_us: Float[Array, ""] = leaf("us", 1, 1e7, "before attachment to impurities")
+    diffusion_longitudinal_cm2_per_s: Float[Array, ""] = leaf("cm2/s", 0, 1000, "along the drift")
+    diffusion_transverse_cm2_per_s: Float[Array, ""] = leaf("cm2/s", 0, 1000, "across the drift")
+    extraction_efficiency: Float[Array, ""] = leaf("1", 0, 1, "probability to pass the liquid surface")
 
     def drift_time_ns(self, z_mm: Float[Array, "..."]) -> Float[Array, "..."]:
         """Mean time from z to the gas [ns]. Gradient: exact."""
@@ -56,50 +61,64 @@ class Electrons(eqx.Module):
 class Electroluminescence(eqx.Module):
     """Proportional light of one extracted electron in the gas gap."""
 
-    se_gain_phd: Float[Array, ""]  # photons detected an extracted electron, mean
-    se_fano: Float[Array, ""]  # variance of that number over its mean
-    linear_noise: Float[Array, ""]  # relative spread of an S2's gain from event to event
-    gap_transit_ns: Float[Array, ""]  # light is emitted uniformly over it
-    singlet_lifetime_ns: Float[Array, ""]
-    triplet_lifetime_ns: Float[Array, ""]
-    singlet_fraction: Float[Array, ""]
+    se_gain_phd: Float[Array, ""] = leaf(
+        "phd/electron", 0.1, 500, "photons detected an extracted electron, mean"
+    )
+    se_fano: Float[Array, ""] = leaf("1", 0, 100, "variance of that number over its mean")
+    linear_noise: Float[Array, ""] = leaf("1", 0, 0.5, "relative spread of an S2's gain from event to event")
+    gap_transit_ns: Float[Array, ""] = leaf(
+        "ns", 1, 1e5, "gas-gap crossing; light is emitted uniformly over it"
+    )
+    singlet_lifetime_ns: Float[Array, ""] = leaf("ns", 0.1, 1000, "in the gas")
+    triplet_lifetime_ns: Float[Array, ""] = leaf("ns", 0.1, 1000, "in the gas")
+    singlet_fraction: Float[Array, ""] = leaf("1", 0, 1, "in the gas")
 
 
 class Scintillation(eqx.Module):
     """Time structure of the prompt light in the liquid."""
 
-    singlet_lifetime_ns: Float[Array, ""]
-    triplet_lifetime_ns: Float[Array, ""]
-    singlet_fraction_er: Float[Array, ""]
-    singlet_fraction_nr: Float[Array, ""]
-    singlet_fraction_alpha: Float[Array, ""]
-    recombination_base_ns: Float[Array, ""]  # tau_R = (base + slope log10 E) exp(-field / scale)
-    recombination_slope_ns: Float[Array, ""]
-    recombination_field_scale_v_per_cm: Float[Array, ""]
-    recombination_nr_ns: Float[Array, ""]
-    propagation_ns: Float[Array, ""]  # mean of an exponential, reflections included
+    singlet_lifetime_ns: Float[Array, ""] = leaf("ns", 0.1, 100, "in the liquid")
+    triplet_lifetime_ns: Float[Array, ""] = leaf("ns", 0.1, 100, "in the liquid")
+    singlet_fraction_er: Float[Array, ""] = leaf("1", 0, 1, "electronic recoils")
+    singlet_fraction_nr: Float[Array, ""] = leaf("1", 0, 1, "nuclear recoils")
+    singlet_fraction_alpha: Float[Array, ""] = leaf("1", 0, 1, "alpha particles")
+    recombination_base_ns: Float[Array, ""] = leaf(
+        "ns", 0, 1000, "tau_R = (base + slope log10 E[keV]) exp(-field / scale)"
+    )
+    recombination_slope_ns: Float[Array, ""] = leaf("ns", 0, 1000, "see recombination_base_ns")
+    recombination_field_scale_v_per_cm: Float[Array, ""] = leaf("V/cm", 1, 1e5, "see recombination_base_ns")
+    recombination_nr_ns: Float[Array, ""] = leaf("ns", 0, 1000, "of nuclear recoils")
+    propagation_ns: Float[Array, ""] = leaf(
+        "ns", 0, 1000, "mean of an exponential path to the sensor, reflections included"
+    )
 
 
 class Electronics(eqx.Module):
     """Photosensors and digitiser."""
 
-    double_pe_probability: Float[Array, ""]
-    spe_width: Float[Array, ""]  # standard deviation of one photoelectron's charge over its mean
-    transit_time_spread_ns: Float[Array, ""]  # standard deviation
-    gain: Float[Array, ""]  # electrons a photoelectron
-    amplification: Float[Array, ""]
-    impedance_ohm: Float[Array, ""]
-    voltage_range_v: Float[Array, ""]
-    pulse_rise_ns: Float[Array, ""]
-    pulse_decay_ns: Float[Array, ""]
-    noise_adc: Float[Array, ""]  # standard deviation a sample
-    sample_ns: int = eqx.field(static=True)
-    n_bits: int = eqx.field(static=True)
-    baseline_adc: int = eqx.field(static=True)
-    samples_per_record: int = eqx.field(static=True)
-    zle_threshold_adc: int = eqx.field(static=True)  # a pulse is kept if a sample goes this far below baseline
-    zle_samples_before: int = eqx.field(static=True)
-    zle_samples_after: int = eqx.field(static=True)
+    double_pe_probability: Float[Array, ""] = leaf("1", 0, 1, "second photoelectron for one detected photon")
+    spe_width: Float[Array, ""] = leaf(
+        "1", 0, 2, "standard deviation of one photoelectron's charge over its mean"
+    )
+    transit_time_spread_ns: Float[Array, ""] = leaf(
+        "ns", 0, 100, "standard deviation of the sensor transit time"
+    )
+    gain: Float[Array, ""] = leaf("electrons/PE", 1e4, 1e9, "of the sensor")
+    amplification: Float[Array, ""] = leaf("1", 0.01, 1e4, "between sensor and digitiser")
+    impedance_ohm: Float[Array, ""] = leaf("ohm", 1, 1e5, "that the charge is read across")
+    voltage_range_v: Float[Array, ""] = leaf("V", 0.01, 100, "full range of the digitiser")
+    pulse_rise_ns: Float[Array, ""] = leaf("ns", 0.01, 1000, "of one photoelectron")
+    pulse_decay_ns: Float[Array, ""] = leaf("ns", 0.01, 1000, "of one photoelectron")
+    noise_adc: Float[Array, ""] = leaf("adc", 0, 1000, "standard deviation a sample")
+    sample_ns: int = setting("ns", 1, 1000, "a sample")
+    n_bits: int = setting("bit", 4, 24, "of the digitiser")
+    baseline_adc: int = setting("adc", 0, 2**24, "nominal")
+    samples_per_record: int = setting("samples", 1, 10000, "length of a record fragment")
+    zle_threshold_adc: int = setting(
+        "adc", 1, 2**24, "a pulse is kept if a sample goes this far below baseline"
+    )
+    zle_samples_before: int = setting("samples", 0, 10000, "kept before the first crossing")
+    zle_samples_after: int = setting("samples", 0, 10000, "kept after the last crossing")
 
     @property
     def adc_per_pe(self) -> Float[Array, ""]:
@@ -112,9 +131,11 @@ class Electronics(eqx.Module):
 class Resolution(eqx.Module):
     """Stand-ins at the areas level for what reconstruction does to an event."""
 
-    xy_mm_sqrt_pe: Float[Array, ""]  # sigma = this / sqrt(S2 in PE) + floor
-    xy_floor_mm: Float[Array, ""]
-    coincidence: int = eqx.field(static=True)  # sensors that an S1 needs
+    xy_mm_sqrt_pe: Float[Array, ""] = leaf(
+        "mm sqrt(PE)", 0, 1e5, "position sigma = this / sqrt(S2 in PE) + floor"
+    )
+    xy_floor_mm: Float[Array, ""] = leaf("mm", 0, 1000, "see xy_mm_sqrt_pe")
+    coincidence: int = setting("sensors", 1, 100, "that must see light for an S1")
 
 
 class Detector(eqx.Module):

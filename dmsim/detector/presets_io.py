@@ -1,55 +1,148 @@
-"""INTERIM until the TOML presets stand: one hard-coded detector."""
+"""From a preset's name or file to a `Detector`, and back to a table of what it says."""
+
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from dmsim.detector import model as m
-from dmsim.detector.geometry import Geometry
+from dmsim.detector import model, schema
+from dmsim.detector.layouts import LAYOUTS
 from dmsim.detector.light import LightResponse
+from dmsim.detector.quantities import specs
 from dmsim.detector.sensors import SensorArray
 from dmsim.detector.yields import QuantaParameters
 
-
-def _hexagon(n, pitch):
-    i = np.arange(-15, 16)
-    a, b = np.meshgrid(i, i)
-    x, y = (a + b / 2).ravel() * pitch, (b * np.sqrt(3) / 2).ravel() * pitch
-    order = np.argsort(np.hypot(x, y), kind="stable")[:n]
-    return x[order], y[order]
+_FOLDER = files("dmsim.detector") / "presets"
 
 
-def list_detectors():
-    """Names."""
-    return ["xenonnt"]
+class ParameterRow(NamedTuple):
+    """One parameter as a preset states it."""
+
+    name: str  # "xenon.temperature_k"
+    value: Any
+    unit: str
+    source: str
+    description: str
 
 
-def load_detector(name):
-    """INTERIM."""
-    f = lambda v: jnp.asarray(v, jnp.float32)
-    top, bottom = _hexagon(253, 80.1), _hexagon(241, 80.1)
-    sensors = SensorArray(
-        f(np.r_[top[0], bottom[0]]), f(np.r_[top[1], bottom[1]]), f(np.ones(494)), n_top=253
+def list_detectors() -> list[str]:
+    """Names of the presets, in alphabetical order."""
+    names = (entry.name for entry in _FOLDER.iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+def preset_path(name_or_path: str | Path) -> Path:
+    """The TOML file of a preset's name, or the given path.
+
+    Args:
+        name_or_path: one of `list_detectors()`, or the path of a file (it ends with .toml).
+
+    Raises:
+        ValueError: if there is no such preset or file.
+    """
+    text = str(name_or_path)
+    if text in list_detectors():
+        return Path(str(_FOLDER / f"{text}.toml"))
+    if not text.endswith(".toml"):
+        known = ", ".join(list_detectors())
+        raise ValueError(f"detector {text!r} is not known: choose one of {known}, or give a .toml file")
+    if not Path(text).is_file():
+        raise ValueError(f"detector file {text} does not exist")
+    return Path(text)
+
+
+def read_preset(name_or_path: str | Path) -> Any:
+    """The validated content of a preset, as a frozen pydantic model.
+
+    Args:
+        name_or_path: as in `preset_path`.
+
+    Raises:
+        ValueError: one line with the file, the parameter and what is wrong with it.
+    """
+    path = preset_path(name_or_path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path.name} is not a readable TOML file: {error}") from None
+    return schema.parse(content, path.name)
+
+
+def load_detector(name_or_path: str | Path, *, dtype: Any = None) -> model.Detector:
+    """A detector from a preset's name or a TOML file.
+
+    Args:
+        name_or_path: as in `preset_path`.
+        dtype: of the float leaves; JAX's default float type if not given.
+
+    Raises:
+        ValueError: one line with the file, the parameter and what is wrong with it.
+    """
+    path = preset_path(name_or_path)
+    preset = read_preset(path)
+    dtype = jnp.result_type(float) if dtype is None else dtype
+
+    def built(table: Any, owner: type) -> dict[str, Any]:
+        def entry(name: str, kind: str) -> Any:
+            value = getattr(table, name).value
+            return value if kind == "int" else jnp.asarray(value, dtype)
+
+        return {name: entry(name, spec.kind) for name, spec in specs(owner)}
+
+    tables = {name: built(getattr(preset, name), owner) for name, owner in schema.TABLES.items()}
+    light = LightResponse(**tables.pop("light"), sensors=_sensors(preset.sensors, dtype, path.name))
+    return model.Detector(
+        **{name: schema.TABLES[name](**fields) for name, fields in tables.items()},
+        light=light,
+        quanta=QuantaParameters.nest(preset.quanta.generation.value),
+        name=path.stem,
+    ).as_dtype(dtype)
+
+
+def _sensors(table: Any, dtype: Any, where: str) -> SensorArray:
+    positions = []
+    for side in ("top", "bottom"):
+        array = getattr(table, side)
+        layout = LAYOUTS[array.layout]
+        try:
+            positions.append(layout(**{n: getattr(array, n).value for n, _ in specs(layout)}).positions())
+        except ValueError as error:
+            raise ValueError(f"{where}: sensors.{side}: {error}") from None
+    (top_x, top_y), (bottom_x, bottom_y) = positions
+    x_mm, y_mm = np.concatenate([top_x, bottom_x]), np.concatenate([top_y, bottom_y])
+    return SensorArray(
+        x_mm=jnp.asarray(x_mm, dtype),
+        y_mm=jnp.asarray(y_mm, dtype),
+        # how many sensors are off is published, which ones is not: all are on
+        efficiency=jnp.ones(x_mm.size, dtype),
+        n_top=top_x.size,
     )
-    return m.Detector(
-        geometry=Geometry(f(664), f(1486.5), f(1545.8)),
-        xenon=m.Xenon(f(176.7), f(1.89), f(2.862), f([23.0])),
-        quanta=QuantaParameters.nest(),
-        electrons=m.Electrons(f(0.677), f(2000.0), f(15000), f(44.5), f(48.4), f(0.53)),
-        electroluminescence=m.Electroluminescence(
-            f(31.15 / 1.219), f(2.0), f(0.0), f(500.0), f(5.88), f(100.1), f(0.1)
-        ),
-        scintillation=m.Scintillation(
-            *map(f, (3.27, 23.97, 0.0403, 0.212, 0.6, 7.3138, 3.8431, 111.1, 0.5, 3.0))
-        ),
-        light=LightResponse(
-            *map(f, (0.1515 / 1.219, 0.15, 0.0, -0.1, 0.35, 0.08, 0.5, -0.05, 0.75, 0.15, 70.0, 60.0)),
-            sensors,
-        ),
-        electronics=m.Electronics(
-            *map(f, (0.219, 0.35, 3.82, 2e6, 10.0, 50.0, 2.25, 5.0, 12.0, 2.5)),
-            sample_ns=10, n_bits=14, baseline_adc=16000, samples_per_record=110,
-            zle_threshold_adc=15, zle_samples_before=50, zle_samples_after=50,
-        ),
-        resolution=m.Resolution(f(152.2), f(0.36), 3),
-        name="xenonnt",
-    )
+
+
+def describe(name_or_path: str | Path) -> Iterator[ParameterRow]:
+    """Every parameter of a preset in the order of the detector's tree.
+
+    Raises:
+        ValueError: as `read_preset`.
+    """
+    preset = read_preset(name_or_path)
+    for name, owner in schema.TABLES.items():
+        yield from _rows(name, getattr(preset, name), dict(specs(owner)))
+    generation = preset.quanta.generation
+    yield ParameterRow("quanta.generation", generation.value, "1", generation.source, "of NEST's constants")
+    for side in ("top", "bottom"):
+        array = getattr(preset.sensors, side)
+        layout = LAYOUTS[array.layout]
+        yield from _rows(f"sensors.{side}", array, dict(specs(layout)), prefix=f"{array.layout}: ")
+
+
+def _rows(table: str, content: Any, of: dict, *, prefix: str = "") -> Iterator[ParameterRow]:
+    for name, spec in of.items():
+        quantity = getattr(content, name)
+        yield ParameterRow(
+            f"{table}.{name}", quantity.value, quantity.unit, quantity.source, prefix + spec.description
+        )

@@ -1,4 +1,4 @@
-"""Photosensor arrays: positions, relative efficiencies, hexagonal and circular generators."""
+"""Photosensors: positions and relative efficiencies."""
 
 import equinox as eqx
 from jaxtyping import Array, Float

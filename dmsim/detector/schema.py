@@ -1,0 +1,205 @@
+"""What a preset file may say: one pydantic model a table, made from the parameters' own `Spec`s.
+
+Every number is an inline table `{ value = 664.0, unit = "mm", source = "where from" }`; a number that has no
+source says `source = "assumed: why"`.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    create_model,
+)
+
+from dmsim.detector import model
+from dmsim.detector.geometry import Geometry
+from dmsim.detector.layouts import LAYOUTS
+from dmsim.detector.light import LightResponse
+from dmsim.detector.quantities import Spec, specs
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+_Number = StrictInt | StrictFloat
+
+
+class Quantity(BaseModel):
+    """A value with its unit and its source."""
+
+    model_config = _STRICT
+
+    value: _Number | tuple[_Number, ...] | StrictStr
+    unit: StrictStr
+    source: Annotated[StrictStr, Field(min_length=3)]
+
+
+def _check(quantity: Quantity, spec: Spec) -> Quantity:
+    """The quantity, if its unit, kind and range are those of `spec`.
+
+    Raises:
+        ValueError: if not.
+    """
+    value = quantity.value
+    if quantity.unit != spec.unit:
+        raise ValueError(f'unit is "{quantity.unit}": use "{spec.unit}"')
+    entries = value if isinstance(value, tuple) else (value,)
+    if spec.kind == "floats" and (not isinstance(value, tuple) or not value):
+        raise ValueError(f"value {value!r}: use a list of numbers")
+    if spec.kind != "floats" and isinstance(value, tuple):
+        raise ValueError(f"value {list(value)}: use one number")
+    kinds = int if spec.kind == "int" else (int, float)
+    for entry in entries:
+        if not isinstance(entry, kinds):
+            raise ValueError(f"value {entry!r}: use {'a whole number' if spec.kind == 'int' else 'a number'}")
+        if not spec.low <= entry <= spec.high:  # also refuses NaN
+            raise ValueError(f"value {entry} is outside {spec.low:g} to {spec.high:g} {spec.unit}")
+    return quantity
+
+
+def _annotated(spec: Spec) -> Any:
+    return Annotated[Quantity, AfterValidator(lambda quantity: _check(quantity, spec))]
+
+
+def _table(owner: type, **extra: Any) -> type[BaseModel]:
+    fields: dict[str, Any] = {name: (_annotated(spec), ...) for name, spec in specs(owner)}
+    return create_model(f"{owner.__name__}Table", __config__=_STRICT, **extra, **fields)
+
+
+def _array_table(layout: str) -> type[BaseModel]:
+    return _table(LAYOUTS[layout], layout=(Literal[layout], ...))
+
+
+ArrayTable = Annotated[
+    _array_table("hexagonal") | _array_table("rings") | _array_table("points"),  # type: ignore[operator]
+    Field(discriminator="layout"),
+]
+
+GENERATIONS = ("2026", "2.3.12")
+
+
+def _check_generation(quantity: Quantity) -> Quantity:
+    if quantity.unit != "1" or quantity.value not in GENERATIONS:
+        known = ", ".join(f'"{name}"' for name in GENERATIONS)
+        raise ValueError(f'value {quantity.value!r}, unit "{quantity.unit}": use one of {known}, unit "1"')
+    return quantity
+
+
+QuantaTable = create_model(
+    "QuantaTable",
+    __config__=_STRICT,
+    generation=(Annotated[Quantity, AfterValidator(_check_generation)], ...),
+)
+SensorsTable = create_model(
+    "SensorsTable", __config__=_STRICT, top=(ArrayTable, ...), bottom=(ArrayTable, ...)
+)
+
+TABLES = {
+    "geometry": Geometry,
+    "xenon": model.Xenon,
+    "electrons": model.Electrons,
+    "electroluminescence": model.Electroluminescence,
+    "scintillation": model.Scintillation,
+    "light": LightResponse,
+    "electronics": model.Electronics,
+    "resolution": model.Resolution,
+}
+
+Preset = create_model(
+    "Preset",
+    __config__=_STRICT,
+    description=(Annotated[StrictStr, Field(min_length=1)], ...),
+    quanta=(QuantaTable, ...),
+    sensors=(SensorsTable, ...),
+    **{name: (_table(owner), ...) for name, owner in TABLES.items()},  # type: ignore[call-overload]
+)
+
+
+def parse(content: Mapping[str, Any], where: str) -> BaseModel:
+    """The preset that a parsed TOML document describes.
+
+    Args:
+        content: the document.
+        where: file name for messages.
+
+    Raises:
+        ValueError: one line with file, parameter and what is wrong with it.
+    """
+    try:
+        return Preset.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_one_line(error, content)}") from None
+
+
+def _one_line(error: ValidationError, content: Mapping[str, Any]) -> str:
+    """All that a user needs of a ValidationError: the first finding, and how many more there are."""
+    findings: dict[tuple, Any] = {}  # a union of types reports once a type: keep one a place
+    for finding in error.errors():
+        findings.setdefault(_place(finding["loc"]), finding)
+    place, first = next(iter(findings.items()))
+    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    return _explain(place, first, content) + more
+
+
+def _place(location: tuple) -> tuple:
+    """The keys of a finding as they stand in the file: without pydantic's names of union members."""
+    if location[0] == "sensors" and len(location) > 2:
+        location = location[:2] + location[3:]
+    return location[: location.index("value") + 1] if "value" in location else location
+
+
+def _known_keys(place: tuple, content: Mapping[str, Any]) -> dict[str, Spec | None]:
+    """What may stand beside the last key of `place`, with the Spec of what is a parameter."""
+    parents = place[:-1]
+    if not parents:
+        return dict.fromkeys(Preset.model_fields)
+    if parents[0] == "sensors":
+        if len(parents) == 1:
+            return dict.fromkeys(("top", "bottom"))
+        if len(parents) == 2:
+            layout = content["sensors"][parents[1]].get("layout")
+            return {"layout": None, **dict(specs(LAYOUTS[layout]))}
+    elif len(parents) == 1:
+        owner = TABLES.get(parents[0])
+        return dict(specs(owner)) if owner else {"generation": None}
+    return dict.fromkeys(Quantity.model_fields)
+
+
+def _explain(place: tuple, finding: Any, content: Mapping[str, Any]) -> str:
+    """One line about one finding, in the file's own terms."""
+    name, kind, given = ".".join(map(str, place)), finding["type"], finding["input"]
+    parent, key = ".".join(map(str, place[:-1])), str(place[-1])
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(key, list(_known_keys(place, content)), n=1, cutoff=0.0)
+        where = f"in [{parent}]" if parent else "at the top level"
+        return f"unknown key {key!r} {where}: nearest known is {near[0]!r}"
+    if kind == "missing":
+        hints = {"source": ': state one, or source = "assumed: why"'}
+        if key == "unit":
+            hints["unit"] = f': use "{_unit(place[:-1], content)}"'
+        return f"{parent or 'the file'} has no {key}{hints.get(key, '')}"
+    wrong = f"{name} = {given!r:.60}: "
+    if kind.startswith("union_tag"):
+        reason = f"{name} needs layout = one of {', '.join(LAYOUTS)}"
+    elif kind == "value_error":
+        reason = f"{name}: {finding['ctx']['error']}"
+    elif key == "value":
+        reason = wrong + "use a number or a list of numbers"
+    elif kind.startswith("model_") and (len(place) == 1 or place[0] == "sensors" and len(place) == 2):
+        reason = wrong + "use a table"
+    elif kind.startswith("model_"):
+        reason = wrong + f'write {{ value = ..., unit = "{_unit(place, content)}", source = "..." }}'
+    else:
+        reason = wrong + finding["msg"]
+    return reason
+
+
+def _unit(place: tuple, content: Mapping[str, Any]) -> str:
+    spec = _known_keys(place, content).get(place[-1])
+    return spec.unit if spec else "1"
