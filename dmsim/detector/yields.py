@@ -34,9 +34,18 @@ class Transition(eqx.Module):
         return self.far + (self.near - self.far) * falloff(x, self.scale, self.power, self.sharpness)
 
 
-def falloff(x: Float[Array, "..."], scale: Scalar, power: Scalar, sharpness: Scalar) -> Float[Array, "..."]:
+def falloff(
+    x: Float[Array, "..."], scale: Scalar, power: Scalar, sharpness: Scalar = 1.0
+) -> Float[Array, "..."]:
     """(1 + (x / scale)^power)^-sharpness for x > 0, safe where the power overflows. Gradient: exact."""
     return jnp.exp(-sharpness * jax.nn.softplus(power * jnp.log(x / scale)))
+
+
+def rise(
+    x: Float[Array, "..."], scale: Scalar, power: Scalar, sharpness: Scalar = 1.0
+) -> Float[Array, "..."]:
+    """1 - falloff, accurate also where it is small. Gradient: exact."""
+    return -jnp.expm1(-sharpness * jax.nn.softplus(power * jnp.log(x / scale)))
 
 
 class WorkFunction(eqx.Module):

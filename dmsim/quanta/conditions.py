@@ -70,15 +70,14 @@ def bounded(
 
 
 def electron_recoil(
-    parameters: QuantaParameters, conditions: Conditions, charge_yield: Float[Array, "..."]
+    parameters: QuantaParameters,
+    conditions: Conditions,
+    charge_yield: Float[Array, "..."],
+    light_yield: Float[Array, "..."],
 ) -> Yields:
-    """Yields of an electron recoil with this charge yield [electrons/keV]: all other quanta are photons.
-
-    Gradient: as `bounded`.
-    """
-    w_ev = quantum_ev(parameters.work_function, conditions.density_g_per_cm3)
-    n_electrons = charge_yield * conditions.energy_kev
-    n_photons = 1e3 * conditions.energy_kev / w_ev - n_electrons
+    """Yields of an electron recoil with these electrons and photons a keV. Gradient: as `bounded`."""
+    energy = conditions.energy_kev
     ratio = exciton_ratio_er(parameters, conditions)
-    yields = Yields(n_photons, n_electrons, ratio, jnp.ones_like(n_photons))
+    yields = Yields(energy * light_yield, energy * charge_yield, ratio, jnp.ones_like(ratio))
+    w_ev = quantum_ev(parameters.work_function, conditions.density_g_per_cm3)
     return bounded(parameters, conditions, yields, w_ev)

@@ -4,11 +4,10 @@ Source: NEST, arXiv:2211.10726, beta model.
 """
 
 import jax.numpy as jnp
-from jax.scipy.special import erf
 from jaxtyping import Array, Float
 
-from dmsim.detector.yields import ERBeta, QuantaParameters, falloff
-from dmsim.quanta.conditions import Conditions, Yields, electron_recoil, exciton_limit, quantum_ev
+from dmsim.detector.yields import ERBeta, QuantaParameters, falloff, rise
+from dmsim.quanta.conditions import Conditions, Yields, electron_recoil, exciton_ratio_er, quantum_ev
 
 
 def _density_factor(model: ERBeta, density: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -24,17 +23,14 @@ def _density_factor(model: ERBeta, density: Float[Array, "..."]) -> Float[Array,
 
 def mean(parameters: QuantaParameters, conditions: Conditions) -> Yields:
     """Mean yields of a beta. Gradient: exact within NEST's bounds, zero beyond them."""
-    model, work = parameters.er_beta, parameters.work_function
+    model = parameters.er_beta
     energy, field = conditions.energy_kev, conditions.field_v_per_cm
     density = conditions.density_g_per_cm3
     m1 = model.m1(field)
     m3 = model.m3_offset + model.m3_per_decade * jnp.log10(field)
-    ions_per_kev = (
-        1e3 / quantum_ev(work, density)
-        / (1 + exciton_limit(work, density) * erf(work.exciton_per_kev * energy))
-    )  # fmt: skip
-    m5 = ions_per_kev - m1
+    quanta_yield = 1e3 / quantum_ev(parameters.work_function, density)
+    m5 = quanta_yield / (1 + exciton_ratio_er(parameters, conditions)) - m1
     low = (model.m2 - m1) * falloff(energy, m3, model.m4(field), model.m9)
-    high = m5 * (1 - falloff(energy, model.m7(field), model.m8, model.m10(field)))
+    high = m5 * rise(energy, model.m7(field), model.m8, model.m10(field))
     charge_yield = (m1 + low + high) * _density_factor(model, density)
-    return electron_recoil(parameters, conditions, charge_yield)
+    return electron_recoil(parameters, conditions, charge_yield, quanta_yield - charge_yield)

@@ -6,7 +6,7 @@ Source: NEST, arXiv:2211.10726, weighted model (a fit to XELDA's L-shell capture
 import jax.numpy as jnp
 from jax.scipy.special import erf
 
-from dmsim.detector.yields import QuantaParameters, falloff
+from dmsim.detector.yields import QuantaParameters, rise
 from dmsim.quanta import er_beta, er_gamma
 from dmsim.quanta.conditions import Conditions, Yields, bounded, quantum_ev
 
@@ -15,9 +15,7 @@ def mean(parameters: QuantaParameters, conditions: Conditions) -> Yields:
     """Mean yields of the mixture. Gradient: exact within NEST's bounds, zero beyond them."""
     model = parameters.er_weighted
     in_energy = erf(model.steepness * (jnp.log(conditions.energy_kev) - model.log_energy))
-    in_field = 1 - falloff(
-        conditions.field_v_per_cm, model.field_v_per_cm, model.field_power, jnp.ones_like(model.field_power)
-    )
+    in_field = rise(conditions.field_v_per_cm, model.field_v_per_cm, model.field_power)
     weight = model.offset + model.amplitude * in_energy * in_field
     beta = er_beta.mean(parameters, conditions)
     gamma = er_gamma.mean(parameters, conditions)

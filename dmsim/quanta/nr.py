@@ -5,7 +5,7 @@ Source: NEST, arXiv:2211.10726, nuclear-recoil model.
 
 import jax.numpy as jnp
 
-from dmsim.detector.yields import QuantaParameters, falloff
+from dmsim.detector.yields import QuantaParameters, rise
 from dmsim.quanta.conditions import Conditions, Yields, bounded, exciton_limit, quantum_ev
 
 MOLAR_MASS_G_PER_MOL = 131.293  # of natural xenon, as in NEST
@@ -23,10 +23,10 @@ def mean(parameters: QuantaParameters, conditions: Conditions) -> Yields:
         * jnp.exp(model.thomas_imel_power * jnp.log(field))
         * (density / model.reference_density_g_per_cm3) ** model.density_power
     )
-    charge_rolloff = 1 - falloff(
+    charge_rolloff = rise(
         energy, model.charge_cutoff_kev, model.charge_cutoff_power, model.charge_cutoff_sharpness
     )
-    light_rolloff = 1 - falloff(
+    light_rolloff = rise(
         energy, model.light_cutoff_kev, model.light_cutoff_power, model.light_cutoff_sharpness
     )
     charge_yield = charge_rolloff / (
