@@ -98,9 +98,9 @@ def load_detector(name_or_path: str | Path, *, dtype: Any = None) -> model.Detec
     return model.Detector(
         **{name: schema.TABLES[name](**fields) for name, fields in tables.items()},
         light=light,
-        quanta=QuantaParameters.nest(preset.quanta.generation.value),
+        quanta=QuantaParameters.nest(preset.quanta.generation.value, dtype=dtype),
         name=path.stem,
-    ).as_dtype(dtype)
+    )
 
 
 def _sensors(table: Any, dtype: Any, where: str) -> SensorArray:

@@ -25,6 +25,7 @@ from dmsim.detector.geometry import Geometry
 from dmsim.detector.layouts import LAYOUTS
 from dmsim.detector.light import LightResponse
 from dmsim.detector.quantities import Spec, specs
+from dmsim.detector.yields import GENERATIONS
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _Number = StrictInt | StrictFloat
@@ -80,8 +81,6 @@ ArrayTable = Annotated[
     _array_table("hexagonal") | _array_table("rings") | _array_table("points"),  # type: ignore[operator]
     Field(discriminator="layout"),
 ]
-
-GENERATIONS = ("2026", "2.3.12")
 
 
 def _check_generation(quantity: Quantity) -> Quantity:
