@@ -1,0 +1,68 @@
+"""What zero suppression takes from a photon that is alone in its sensor, from the detector's parameters.
+
+A sensor is read out where a sample goes `zle_threshold_adc` below the baseline, and then whole: light below
+the threshold is lost only if no other photon triggers its sensor within the readout window. So the loss
+scales with the number of pulses that hold a single hit, which the records show, and with two properties of
+a lone photon: the chance to trigger and the mean charge when it does not.
+"""
+
+import math
+
+import numpy as np
+
+from dmsim.detector.model import Electronics
+
+_PHASES = (np.arange(40) + 0.5) / 40  # arrival times inside a sample
+_CHARGES = np.linspace(0.0, 3.0, 1201)[1:]  # PE; at 3 PE every photon triggers
+
+
+def pulse_integral(time_ns: np.ndarray, rise_ns: float, decay_ns: float) -> np.ndarray:
+    """Share of a photoelectron's charge that came before `time_ns`: exp(-t/decay) - exp(-t/rise), scaled.
+
+    Source: the two-exponential anode pulse that the presets describe (`pulse_rise_ns`, `pulse_decay_ns`).
+    """
+    t = np.maximum(time_ns, 0.0)
+    if math.isclose(rise_ns, decay_ns, rel_tol=1e-3):
+        return 1 - (1 + t / decay_ns) * np.exp(-t / decay_ns)
+    return 1 - (decay_ns * np.exp(-t / decay_ns) - rise_ns * np.exp(-t / rise_ns)) / (decay_ns - rise_ns)
+
+
+def lone_photon(electronics: Electronics) -> tuple[float, float]:
+    """Trigger probability of a lone detected photon, and its mean charge when it does not trigger [PE].
+
+    The charge law is Normal(n, spe_width sqrt(n)) cut at zero with n = 1, or 2 with the double-photoelectron
+    probability; the arrival phase is uniform; noise is normal in the largest sample.
+    """
+    rise, decay = float(electronics.pulse_rise_ns), float(electronics.pulse_decay_ns)
+    edges = (np.arange(int(np.ceil((rise + 3 * decay) / electronics.sample_ns)) + 3)
+             * electronics.sample_ns)  # fmt: skip
+    peak_share = np.array(
+        [np.diff(pulse_integral(edges - f * electronics.sample_ns, rise, decay)).max() for f in _PHASES]
+    )
+    amplitude = float(electronics.adc_per_pe) * peak_share[:, None] * _CHARGES
+    # a rounded sample passes from half a count below the threshold on
+    missing = (electronics.zle_threshold_adc - 0.5 - amplitude) / max(float(electronics.noise_adc), 1e-6)
+    p_missed = np.mean(0.5 * (1 + _erf(missing / math.sqrt(2))), axis=0)
+    width, double = float(electronics.spe_width), float(electronics.double_pe_probability)
+    step = _CHARGES[1] - _CHARGES[0]
+    missed, missed_charge = 0.0, 0.0
+    for n, share in ((1, 1 - double), (2, double)):
+        spread = max(width * math.sqrt(n), 1e-3)
+        density = np.exp(-0.5 * ((_CHARGES - n) / spread) ** 2) / (spread * math.sqrt(2 * math.pi)) * step
+        at_zero = 0.5 * (1 + math.erf(-n / (spread * math.sqrt(2))))
+        missed += share * (float(np.sum(density * p_missed)) + at_zero)
+        missed_charge += share * float(np.sum(density * p_missed * _CHARGES))
+    return 1 - missed, missed_charge / missed if missed > 0 else 0.0
+
+
+def lost_charge_per_lone_hit(electronics: Electronics) -> float:
+    """Mean charge lost below threshold for each lone photon that is seen [PE].
+
+    Of N lone photons, N p are seen and N (1 - p) q are lost; so (1 - p) q / p for each one seen.
+    """
+    p, q = lone_photon(electronics)
+    return (1 - p) * q / p if p > 0 else 0.0
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return np.array([math.erf(v) for v in x.ravel()]).reshape(x.shape)
