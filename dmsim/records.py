@@ -74,6 +74,29 @@ class Quanta(eqx.Module):
     n_excitons: Float[Array, "deposit"]  # direct excitation: the part of n_photons without recombination delay
 
 
+class ElectronClouds(eqx.Module):
+    """Electrons extracted from each deposit, at the gas."""
+
+    n_electrons: Float[Array, "deposit"]  # integer-valued
+    time_ns: Float[Array, "deposit"]  # mean arrival, from the event's start
+    time_spread_ns: Float[Array, "deposit"]  # standard deviation of the arrival
+    x_mm: Float[Array, "deposit"]  # centroid of the cloud
+    y_mm: Float[Array, "deposit"]
+    spread_mm: Float[Array, "deposit"]  # transverse standard deviation around the centroid
+    photons_per_electron: Float[Array, "deposit"]  # detected, mean
+
+
+class ElectronList(eqx.Module):
+    """Extracted electrons of a batch, one padded list."""
+
+    deposit: Int[Array, "electron"]
+    index: Int[Array, "electron"]  # number within the deposit
+    time_ns: Float[Array, "electron"]  # arrival at the gas, from the event's start
+    n_photons: Float[Array, "electron"]  # detected, integer-valued; 0 for an empty slot
+    weight: Float[Array, "electron"]  # 1, with the gradient of the electron's survival
+    n_overflow: Int[Array, ""]  # electrons without a slot
+
+
 class Areas(eqx.Module):
     """What an analyst sees of each event, without waveforms. Areas in PE, zero where nothing was seen."""
 

@@ -19,7 +19,11 @@ from jaxtyping import Array, Float
 from dmsim import rng
 
 _SMALL_MEAN = 12.0  # below this mean the inverse CDF is summed term by term, above it is expanded
+_UNROLLED = 10
 _SMALL_STEPS = 40  # P(k >= 40 | mean 12) = 7e-11, under the 2^-24 grain of the uniforms
+
+
+stop = jax.lax.stop_gradient
 
 
 def straight_through(hard: Array, smooth: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -58,14 +62,30 @@ def implicit(
     return t - (cdf - jax.lax.stop_gradient(cdf)) / pdf
 
 
-def _invert_small(u: Array, first: Array, ratio) -> Array:
-    """Inverse CDF by summing pmf(0) = first, pmf(k + 1) = pmf(k) ratio(k)."""
-    pmf, cdf, k = first, first, jnp.zeros_like(u)
-    for step in range(_SMALL_STEPS):
-        k = k + (u > cdf)
-        pmf = pmf * ratio(step)
-        cdf = cdf + pmf
-    return k
+def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Square root of x >= 0 (0 below), with gradient 0 instead of infinity at 0. Gradient: exact for x > 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
+def _invert_small(u: Array, first: Array, ratio, large: Array) -> tuple[Array, Array]:
+    """Inverse CDF by summing pmf(0) = first, pmf(k + 1) = pmf(k) ratio(k); and `large`, unchanged.
+
+    A loop of a few unrolled steps: it vectorises, and XLA keeps what a loop carries, where it would
+    compute a straight line again inside every consumer (compilation took minutes).
+    """
+
+    def steps(block, carry):
+        k, pmf, cdf, large = carry
+        for step in range(_UNROLLED):
+            k = k + (u > cdf)
+            pmf = pmf * ratio(block * _UNROLLED + step)
+            cdf = cdf + pmf
+        return k, pmf, cdf, large
+
+    start = (jnp.zeros_like(u), first, first, large)
+    k, _, _, large = jax.lax.fori_loop(0, _SMALL_STEPS // _UNROLLED, steps, start)
+    return k, large
 
 
 def _expand(u: Array, mean: Array, std: Array, skew: Array, kurtosis: Array) -> Array:
@@ -102,10 +122,12 @@ def binomial(
     odds = q / (1 - q)
     n_small = jnp.where(small, n, 0.0)
     first = jnp.exp(n_small * jnp.log1p(-q))
-    k_small = _invert_small(v, first, lambda k: jnp.maximum(n_small - k, 0.0) / (k + 1) * odds)
     variance = jnp.where(small, 1.0, n * q * (1 - q))
     std = jnp.sqrt(variance)
     k_large = _expand(v, n * q, std, (1 - 2 * q) / std, (1 - 6 * q * (1 - q)) / variance)
+    k_small, k_large = _invert_small(
+        v, first, lambda k: jnp.maximum(n_small - k, 0.0) / (k + 1) * odds, k_large
+    )
     k = jnp.clip(jnp.where(small, k_small, k_large), 0.0, jnp.maximum(n, 0.0))
     return jnp.where(flip, n - k, k)
 
@@ -140,10 +162,10 @@ def poisson(u: Float[Array, "..."], mean: Float[Array, "..."]) -> Float[Array, "
     mean = jnp.maximum(mean, 0.0)
     small = mean < _SMALL_MEAN
     low = jnp.where(small, mean, 0.0)
-    k_small = _invert_small(u, jnp.exp(-low), lambda k: low / (k + 1))
     high = jnp.where(small, 1.0, mean)
     std = jnp.sqrt(high)
     k_large = _expand(u, high, std, 1 / std, 1 / high)
+    k_small, k_large = _invert_small(u, jnp.exp(-low), lambda k: low / (k + 1), k_large)
     return jnp.where(small, k_small, jnp.maximum(k_large, 0.0))
 
 
@@ -179,3 +201,30 @@ def rounded_normal(
 def bernoulli(u: Float[Array, "..."], p: Float[Array, "..."]) -> Float[Array, "..."]:
     """1 where u < p, else 0. Gradient: straight-through, that of p."""
     return straight_through((u < p).astype(jnp.result_type(p)), p)
+
+
+def binomial_log_pmf(
+    k: Float[Array, "..."], n: Float[Array, "..."], p: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Log probability of k successes in n trials, smooth in n; -inf where k > n.
+
+    To sum over the counts of a last stage instead of drawing one, so that a decision on the count has an
+    exact gradient. Written without the difference of two large log-gammas, which float32 cannot hold:
+    log[n!/(n-k)!] = k log n - (n - k + 1/2) log(1 - k/n) - k + (1/n - 1/(n-k))/12 (Stirling's series,
+    under 3e-3 off at n - k = 1, 4e-5 from 3 on; the term k = n is exact).
+
+    Args:
+        k: counts, integer-valued, >= 0.
+        n: trials, >= 0.
+        p: probability in (0, 1).
+
+    Gradient: exact in n and p (conditional expectation); at k = n that of n is left out.
+    """
+    k, n, p = jnp.broadcast_arrays(k, n, p)
+    inside, all_of_them = k < n, k == n
+    trials = jnp.where(inside, n, k + 1.0)
+    rest = trials - k
+    falling = k * jnp.log(trials) - (rest + 0.5) * jnp.log1p(-k / trials) - k
+    falling = falling + (1 / trials - 1 / rest) / 12
+    log_pmf = falling - jax.lax.lgamma(k + 1) + k * jnp.log(p) + rest * jnp.log1p(-p)
+    return jnp.where(inside, log_pmf, jnp.where(all_of_them, k * jnp.log(p), -jnp.inf))

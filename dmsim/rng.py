@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -58,7 +59,10 @@ def words_of(key: PRNGKeyArray) -> Words:
 def fold(key: Words, *indices: Int[Array, "..."] | int) -> Words:
     """Derive one key for each broadcast element of the indices, one level an index."""
     for index in indices:
-        key = threefry2x32(key, jnp.asarray(index), jnp.uint32(0))
+        first, second, counter = jnp.broadcast_arrays(*key, jnp.asarray(index).astype(jnp.uint32))
+        # jax's own primitive, a loop on CPUs: XLA keeps its result, where it would compute a straight-line
+        # chain of folds again inside everything that draws with the key
+        key = Words(*threefry2x32_p.bind(first, second, counter, jnp.zeros_like(counter)))
     return key
 
 

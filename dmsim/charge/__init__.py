@@ -1,0 +1,5 @@
+"""Electrons: drift, attachment, diffusion, extraction and electroluminescence."""
+
+from dmsim.charge.electroluminescence import count_s2_photons as count_s2_photons
+from dmsim.charge.electroluminescence import sample_electrons as sample_electrons
+from dmsim.charge.transport import transport as transport

@@ -114,6 +114,7 @@ class Electronics(eqx.Module):
     n_bits: int = setting("bit", 4, 24, "of the digitiser")
     baseline_adc: int = setting("adc", 0, 2**24, "nominal")
     samples_per_record: int = setting("samples", 1, 10000, "length of a record fragment")
+    pulse_samples: int = setting("samples", 1, 1000, "window in which a photoelectron's pulse is rendered")
     zle_threshold_adc: int = setting(
         "adc", 1, 2**24, "a pulse is kept if a sample goes this far below baseline"
     )

@@ -1,0 +1,6 @@
+"""Photons: how many are detected, on which sensor and when."""
+
+from dmsim.light.areas import measure as measure
+from dmsim.light.detection import count_s1_photons as count_s1_photons
+from dmsim.light.s1 import sample_s1_hits as sample_s1_hits
+from dmsim.light.s2 import sample_s2_hits as sample_s2_hits

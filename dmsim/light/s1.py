@@ -1,0 +1,115 @@
+"""Photoelectrons of S1."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dmsim import relax, rng
+from dmsim.detector import Detector
+from dmsim.light.detection import choose_sensor, cumulative
+from dmsim.light.photoelectrons import photoelectrons
+from dmsim.light.timing import two_exponentials
+from dmsim.ragged import Pages
+from dmsim.records import Deposits, Hits, Interaction, Quanta, Signal
+
+_SENSOR, _DECAY, _RECOMBINATION, _ARRIVAL, _CHARGE = (jnp.uint32(0x51000000 + (k << 16)) for k in range(5))
+
+# The 1/t^2 tail of the recombination law has no mean; it describes the first few hundred ns. Assumed.
+RECOMBINATION_CUTOFF_NS = 1e4
+
+
+def _singlet_fraction(detector: Detector, interaction) -> Float[Array, "deposit"]:
+    scintillation = detector.scintillation
+    return jnp.select(
+        [interaction == Interaction.NR, interaction == Interaction.ALPHA],
+        [scintillation.singlet_fraction_nr, scintillation.singlet_fraction_alpha],
+        scintillation.singlet_fraction_er,
+    )
+
+
+def recombination_ns(detector: Detector, deposits: Deposits) -> Float[Array, "deposit"]:
+    """Time scale tau_R of recombination light [ns].
+
+    Gradient: exact.
+    Source: NEST (arXiv:2211.10726): tau_R = (7.3138 + 3.8431 log10 E) exp(-0.009 F) for ER, E <= 1 MeV;
+    0.5 ns for NR and alphas.
+    """
+    scintillation = detector.scintillation
+    field = detector.xenon.field_at(detector.geometry.height_mm(deposits.z_mm))
+    energy = jnp.clip(deposits.energy_kev, 1e-3, 1e3)
+    er = scintillation.recombination_base_ns + scintillation.recombination_slope_ns * jnp.log10(energy)
+    er = jnp.maximum(er, 0.0) * jnp.exp(-field / scintillation.recombination_field_scale_v_per_cm)
+    dense = (deposits.interaction == Interaction.NR) | (deposits.interaction == Interaction.ALPHA)
+    return jnp.where(dense, scintillation.recombination_nr_ns, er)
+
+
+def sample_s1_hits(
+    keys: rng.Words,
+    detector: Detector,
+    deposits: Deposits,
+    quanta: Quanta,
+    n_detected: Float[Array, "deposit"],
+    pages: Pages,
+) -> Hits:
+    """Sensor, time and charge of each detected S1 photon.
+
+    Args:
+        keys: one key a deposit.
+        detector: of its parts the light, scintillation and electronics.
+        deposits: in the liquid.
+        quanta: of the same deposits.
+        n_detected: integer-valued, with the gradient of the count.
+        pages: of detected photons, with deposits as parents.
+
+    Gradient: pathwise and implicit in time, weight in counts, sensor and recombination, straight-through
+        in the double photoelectron.
+    Source: NEST photon timing (arXiv:2211.10726); the parameters' own sources stand in the preset.
+    """
+    dtype = n_detected.dtype
+    parent = jnp.broadcast_to(pages.parent[:, None], pages.child.shape)
+    key = rng.Words(keys.first[parent], keys.second[parent])
+
+    def draw(stream):
+        return rng.uniform_pair(key, pages.child, stream, dtype=dtype)
+
+    light, scintillation = detector.light, detector.scintillation
+    pattern = light.s1_pattern(detector.geometry, deposits.x_mm, deposits.y_mm, deposits.z_mm)
+    u_sensor, u_which = draw(_SENSOR)
+    sensor, sensor_weight = choose_sensor(u_sensor, parent, cumulative(pattern), pattern)
+
+    u_decay, u_branch = draw(_DECAY)
+    decay_ns = two_exponentials(
+        u_which,
+        u_decay,
+        fast_fraction=_singlet_fraction(detector, deposits.interaction)[parent],
+        fast_ns=scintillation.singlet_lifetime_ns,
+        slow_ns=scintillation.triplet_lifetime_ns,
+    )
+    recombined = 1 - quanta.n_excitons / jnp.maximum(quanta.n_photons, 1)
+    late = u_branch < recombined[parent]
+    branch_weight = relax.weight(jnp.where(late, recombined[parent], 1 - recombined[parent]))
+    u_recombination, u_path = draw(_RECOMBINATION)
+    tau = recombination_ns(detector, deposits)[parent]
+    floor = relax.stop(tau / (tau + RECOMBINATION_CUTOFF_NS))
+    delay_ns = tau * (1 / (floor + (1 - floor) * u_recombination) - 1)
+
+    z_transit, z_charge = rng.normal_pair(key, pages.child, _ARRIVAL, dtype=dtype)
+    u_double, _ = draw(_CHARGE)
+    time_ns = (
+        deposits.time_ns[parent]
+        + decay_ns
+        + jnp.where(late, delay_ns, 0.0)
+        - scintillation.propagation_ns * jnp.log(u_path)
+        + detector.electronics.transit_time_spread_ns * z_transit
+    )
+    weight = relax.weight(n_detected)[parent] * sensor_weight * branch_weight
+    charge = photoelectrons(u_double, z_charge, detector.electronics) * weight * pages.valid
+    return Hits(
+        event=deposits.event[parent].reshape(-1),
+        sensor=sensor.reshape(-1),
+        time_ns=time_ns.reshape(-1),
+        charge_pe=charge.reshape(-1),
+        signal=jnp.full(parent.size, Signal.S1.value, jnp.int32),
+        valid=pages.valid.reshape(-1),
+        n_overflow=pages.n_overflow,
+        n_events=deposits.n_events,
+    )

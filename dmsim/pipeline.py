@@ -1,0 +1,403 @@
+"""The whole chain: the one file that imports every stage.
+
+Four depths of one physics: quanta, areas, hits, records; then reconstruction. Each `simulate_*` compiles a
+few kernels and may be differentiated with `jax.grad`, `jax.jvp` and `jax.vjp` in the detector and in the
+deposits. Random numbers belong to (key, event number, deposit, stream, index): the same event comes out
+the same whatever batch it is simulated in, and all levels share what they have in common.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dmsim import charge, electronics, light, ragged, rng
+from dmsim import quanta as quanta_stage
+from dmsim.detector import Detector
+from dmsim.records import Areas, Deposits, ElectronClouds, Hits, Quanta, RawRecords
+
+_QUANTA, _CHARGE, _LIGHT, _AREAS, _ELECTRONICS = range(1, 6)  # stages, for keys
+
+_S1_PAGE, _ELECTRON_PAGE, _S2_PAGE = 64, 64, 16
+_BATCH_PHOTONS = 400_000  # detected photons simulated at a time; temporaries stay under 1 GB
+_BATCH_EVENTS = 512
+_PAD_BELOW = 4096  # events; smaller batches are padded to a bucket, so that few shapes compile
+
+
+class _Sizes(NamedTuple):
+    """Pages of the three ragged lists; part of what is compiled."""
+
+    s1: int
+    electrons: int
+    s2: int
+
+
+def _deposit_keys(words: rng.Words, deposits: Deposits, stage: int) -> rng.Words:
+    """One key a deposit: of its event's number in the run and of its own number in the event."""
+    rows = jnp.arange(len(deposits))
+    first = jax.ops.segment_min(rows, deposits.event, num_segments=deposits.n_events)
+    return rng.fold(words, deposits.first_event + deposits.event, rows - first[deposits.event], stage)
+
+
+def _event_keys(words: rng.Words, deposits: Deposits, stage: int) -> rng.Words:
+    return rng.fold(words, deposits.first_event + jnp.arange(deposits.n_events), stage)
+
+
+@eqx.filter_jit
+def _quanta(words: rng.Words, detector: Detector, deposits: Deposits) -> Quanta:
+    return quanta_stage.sample_quanta(_deposit_keys(words, deposits, _QUANTA), detector, deposits)
+
+
+def _signals(
+    words: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta
+) -> tuple[ElectronClouds, Float[Array, "deposit"]]:
+    clouds = charge.transport(_deposit_keys(words, deposits, _CHARGE), detector, deposits, quanta)
+    n_s1 = light.count_s1_photons(_deposit_keys(words, deposits, _LIGHT), detector, deposits, quanta)
+    return clouds, n_s1
+
+
+_jitted_signals = eqx.filter_jit(_signals)
+
+
+@eqx.filter_jit
+def _areas(
+    words: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta, calibration: Detector
+) -> Areas:
+    clouds, n_s1 = _signals(words, detector, deposits, quanta)
+    n_s2 = charge.count_s2_photons(_deposit_keys(words, deposits, _CHARGE), detector, clouds)
+    return light.measure(
+        _deposit_keys(words, deposits, _AREAS),
+        _event_keys(words, deposits, _AREAS),
+        detector,
+        deposits,
+        clouds,
+        n_s1,
+        n_s2,
+        calibration=calibration,
+    )
+
+
+@eqx.filter_jit
+def _hits(
+    words: rng.Words,
+    detector: Detector,
+    deposits: Deposits,
+    quanta: Quanta,
+    clouds: ElectronClouds,
+    n_s1: Float[Array, "deposit"],
+    sizes: _Sizes,
+) -> Hits:
+    pages = ragged.paginate(n_s1.astype(jnp.int32), page_size=_S1_PAGE, n_pages=sizes.s1)
+    light_keys = _deposit_keys(words, deposits, _LIGHT)
+    s1 = light.sample_s1_hits(light_keys, detector, deposits, quanta, n_s1, pages)
+
+    charge_keys = _deposit_keys(words, deposits, _CHARGE)
+    n_electrons = clouds.n_electrons.astype(jnp.int32)
+    pages = ragged.paginate(n_electrons, page_size=_ELECTRON_PAGE, n_pages=sizes.electrons)
+    electrons = charge.sample_electrons(charge_keys, detector, clouds, pages)
+    n_photons = electrons.n_photons.astype(jnp.int32)
+    pages = ragged.paginate(n_photons, page_size=_S2_PAGE, n_pages=sizes.s2)
+    s2 = light.sample_s2_hits(light_keys, detector, deposits, clouds, electrons, pages)
+
+    def join(a, b):
+        return jnp.concatenate([a, b])
+
+    joined = {
+        name: join(getattr(s1, name), getattr(s2, name))
+        for name in ("event", "sensor", "time_ns", "charge_pe", "signal", "valid")
+    }
+    return Hits(**joined, n_overflow=s1.n_overflow + s2.n_overflow, n_events=deposits.n_events)
+
+
+@eqx.filter_jit
+def _render(words, detector, charge_pe, time_ns, sample, position, *header):
+    return electronics.render(
+        rng.fold(words, _ELECTRONICS), detector.electronics, charge_pe, time_ns, sample, position, *header
+    )
+
+
+def _padded(deposits: Deposits) -> Deposits:
+    """Without host fields, and with empty deposits behind the real ones up to a bucket."""
+    n, n_events = len(deposits), deposits.n_events
+    deposits = replace(deposits, event_time_ns=None)
+    if max(n, n_events) > _PAD_BELOW:
+        return deposits
+    extra, events = ragged.bucket(n) - n, ragged.bucket(n_events)
+
+    def pad(x, value=0):
+        return jnp.concatenate([jnp.asarray(x), jnp.full(extra, value, x.dtype)])
+
+    return Deposits(
+        event=pad(deposits.event, events - 1),
+        interaction=pad(deposits.interaction),
+        energy_kev=pad(deposits.energy_kev),
+        x_mm=pad(deposits.x_mm),
+        y_mm=pad(deposits.y_mm),
+        z_mm=pad(deposits.z_mm),
+        time_ns=pad(deposits.time_ns),
+        first_event=deposits.first_event,
+        event_time_ns=None,
+        n_events=events,
+    )
+
+
+def _unpadded(tree, n: int, padded: int):
+    """The first n rows of every array of a tree that has `padded` rows."""
+    return tree if n == padded else jax.tree.map(lambda x: x[:n], tree)
+
+
+def simulate_quanta(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> Quanta:
+    """Photons and electrons that leave each deposit.
+
+    Args:
+        key: a Threefry key, `jax.random.key(seed)`.
+        detector: its field, density and emission model count.
+        deposits: a batch of any size.
+
+    Returns:
+        Integer-valued counts, one row a deposit.
+
+    Raises:
+        ValueError: if the key is not one Threefry key.
+
+    Gradient: matched-normal, in the detector, the energies and the positions.
+    Source: NEST, arXiv:2211.10726.
+    """
+    padded = _padded(deposits)
+    return _unpadded(_quanta(rng.words_of(key), detector, padded), len(deposits), len(padded))
+
+
+def simulate_areas(
+    key: PRNGKeyArray, detector: Detector, deposits: Deposits, *, calibration: Detector | None = None
+) -> Areas:
+    """S1 and S2 areas, corrected areas, drift time and position of each event.
+
+    Deposits of one event are summed; place and drift time are means weighted with S2.
+
+    Args:
+        key: a Threefry key, `jax.random.key(seed)`.
+        detector: what makes the signals.
+        deposits: a batch of any size.
+        calibration: the detector as the analyst believes it, whose maps and lifetime correct the areas; the
+            same as `detector` if not given.
+
+    Returns:
+        One row an event; areas in PE, times in ns, places in mm.
+
+    Gradient: matched-normal through every count, pathwise elsewhere.
+    """
+    words, padded = rng.words_of(key), _padded(deposits)
+    quanta = _quanta(words, detector, padded)
+    areas = _areas(words, detector, padded, quanta, calibration or detector)
+    return _unpadded(areas, deposits.n_events, padded.n_events)
+
+
+def _plan(detector: Detector, clouds: ElectronClouds, n_s1: Float[Array, "deposit"]) -> _Sizes:
+    """Pages that this batch needs: exact for S1 and electrons, with a margin for S2 photons."""
+    s1, n_electrons, photons, fano = (
+        ragged.concrete(x, what="simulate_hits")
+        for x in (n_s1, clouds.n_electrons, clouds.photons_per_electron, detector.electroluminescence.se_fano)
+    )
+    # an electron's photons fill ceil(n / page) pages: half a page more than n on average, at most one
+    pages = n_electrons * (np.maximum(photons, 0) / _S2_PAGE + 0.6)
+    margin = 6 * np.sqrt(np.sum(n_electrons * photons * fano)) / _S2_PAGE + 1
+    return _Sizes(
+        s1=ragged.bucket(int(np.sum(np.ceil(s1 / _S1_PAGE)))),
+        electrons=ragged.bucket(int(np.sum(np.ceil(n_electrons / _ELECTRON_PAGE)))),
+        s2=ragged.bucket(int(np.sum(pages) + margin)),
+    )
+
+
+def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> Hits:
+    """Every detected photon: sensor, time and charge.
+
+    Args:
+        key: a Threefry key, `jax.random.key(seed)`.
+        detector: what makes the signals.
+        deposits: a batch; about 60 bytes a detected photon are needed in memory.
+
+    Returns:
+        One padded list for the batch; use only where `valid`. A list that turned out too short is made anew
+        in the next bucket, so that `n_overflow` is 0.
+
+    Raises:
+        ValueError: if the batch needs more than 2^30 slots, or under `jax.jit` or `jax.vmap`.
+
+    Gradient: pathwise and implicit in time, weight (on the charge) in counts and sensors.
+    """
+    words, padded = rng.words_of(key), _padded(deposits)
+    quanta = _quanta(words, detector, padded)
+    hits = _simulate_hits(words, detector, padded, quanta)
+    return replace(hits, n_events=deposits.n_events)
+
+
+def _simulate_hits(words: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta) -> Hits:
+    clouds, n_s1 = _jitted_signals(words, detector, deposits, quanta)
+    sizes = _plan(detector, clouds, n_s1)
+    while True:
+        hits = _hits(words, detector, deposits, quanta, clouds, n_s1, sizes)
+        if ragged.concrete(hits.n_overflow, what="simulate_hits") == 0:
+            return hits
+        sizes = _Sizes(*(ragged.bucket(size + 1) for size in sizes))
+
+
+def _records_of(words: rng.Words, detector: Detector, deposits: Deposits, hits: Hits) -> RawRecords:
+    """Records of one batch, sorted by (event, start, channel)."""
+    host = partial(ragged.concrete, what="simulate_records")
+    layout = electronics.lay_out(
+        detector.electronics,
+        host(hits.event),
+        host(hits.sensor),
+        host(hits.time_ns),
+        host(hits.valid),
+        n_sensors=detector.light.sensors.n_sensors,
+    )
+    n, size = layout.n_records, ragged.bucket(layout.n_records)
+
+    def pad(x, value=0):
+        return np.concatenate([x, np.full(size - n, value, x.dtype)])
+
+    first_event = host(deposits.first_event)
+    header = (
+        pad(layout.event) + first_event,
+        pad(layout.channel),
+        pad(layout.start_sample),
+        pad(layout.length),
+        pad(layout.pulse, size - 1),
+    )
+    # a hit without a place points outside the buffer and is left out by the scatter
+    position = np.where(layout.position < 0, size * detector.electronics.samples_per_record, layout.position)
+    data, kept = _render(words, detector, hits.charge_pe, hits.time_ns, layout.sample, position, *header)
+    rows = np.flatnonzero(host(kept)[:n])
+    rows = rows[np.lexsort((layout.channel[rows], layout.start_sample[rows], layout.event[rows]))]
+    return RawRecords(
+        event=layout.event[rows],
+        channel=layout.channel[rows],
+        start_sample=layout.start_sample[rows],
+        length=layout.length[rows],
+        pulse_length=layout.pulse_length[rows],
+        record_i=layout.record_i[rows],
+        data=data[rows] if isinstance(data, jax.core.Tracer) else np.asarray(data)[rows],
+        valid=np.ones(rows.size, bool),
+        n_overflow=np.zeros((), np.int32),
+        first_event=first_event,
+        event_time_ns=deposits.event_time_ns,
+        n_events=deposits.n_events,
+        sample_ns=detector.electronics.sample_ns,
+        baseline_adc=detector.electronics.baseline_adc,
+    )
+
+
+def _select_events(deposits: Deposits, quanta: Quanta, start: int, stop: int) -> tuple[Deposits, Quanta]:
+    """Events start .. stop - 1 of a batch, with their quanta."""
+    event = ragged.concrete(deposits.event, what="simulate_records")
+    rows = slice(*np.searchsorted(event, [start, stop]))
+    times = deposits.event_time_ns
+    part = Deposits(
+        event=deposits.event[rows] - start,
+        interaction=deposits.interaction[rows],
+        energy_kev=deposits.energy_kev[rows],
+        x_mm=deposits.x_mm[rows],
+        y_mm=deposits.y_mm[rows],
+        z_mm=deposits.z_mm[rows],
+        time_ns=deposits.time_ns[rows],
+        first_event=deposits.first_event + start,
+        event_time_ns=None if times is None else times[start:stop],
+        n_events=stop - start,
+    )
+    return part, jax.tree.map(lambda x: x[rows], quanta)
+
+
+def _batches(detector: Detector, deposits: Deposits, quanta: Quanta, events_per_batch: int | None):
+    """Borders of batches of events with a bounded number of detected photons."""
+    if events_per_batch is not None:
+        return [*range(0, deposits.n_events, events_per_batch), deposits.n_events]
+    host = partial(ragged.concrete, what="simulate_records")
+    gain = host(detector.electroluminescence.se_gain_phd) * host(detector.electrons.extraction_efficiency)
+    photons = host(quanta.n_electrons) * gain + host(quanta.n_photons) * host(detector.light.g1_phd_per_photon)
+    per_event = np.bincount(host(deposits.event), photons, minlength=deposits.n_events)
+    borders, held = [0], 0.0
+    for event, expected in enumerate(per_event):
+        full = held + expected > _BATCH_PHOTONS or event - borders[-1] >= _BATCH_EVENTS
+        if full and event > borders[-1]:
+            borders.append(event)
+            held = 0.0
+        held += expected
+    return [*borders, deposits.n_events]
+
+
+def iterate_records(
+    key: PRNGKeyArray, detector: Detector, deposits: Deposits, *, events_per_batch: int | None = None
+) -> Iterator[RawRecords]:
+    """Records in batches of events, in bounded memory.
+
+    Args:
+        key: a Threefry key, `jax.random.key(seed)`.
+        detector: what makes the signals.
+        deposits: any number of events.
+        events_per_batch: fixed size of a batch; by default events are taken until 400,000 detected photons
+            or 512 events are expected.
+
+    Yields:
+        Records of consecutive events; their concatenation does not depend on the batches.
+
+    Raises:
+        ValueError: under `jax.jit` or `jax.vmap`.
+
+    Gradient: as `simulate_records`.
+    """
+    words = rng.words_of(key)
+    quanta = simulate_quanta(key, detector, deposits)
+    borders = _batches(detector, deposits, quanta, events_per_batch)
+    for start, stop in zip(borders[:-1], borders[1:], strict=True):
+        part, part_quanta = _select_events(deposits, quanta, start, stop)
+        padded = _padded(part)
+        extra = len(padded) - len(part)
+        padded_quanta = jax.tree.map(lambda x, extra=extra: jnp.pad(x, (0, extra)), part_quanta)
+        hits = _simulate_hits(words, detector, padded, padded_quanta)
+        yield _records_of(words, detector, part, hits)
+
+
+def simulate_records(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> RawRecords:
+    """Digitised, zero-suppressed waveforms in the layout of strax's raw_records.
+
+    Args:
+        key: a Threefry key, `jax.random.key(seed)`.
+        detector: what makes the signals.
+        deposits: a batch; a 41.5 keV event in a large detector makes about 4 MB of records, so take
+            `iterate_records` for more than some hundred.
+
+    Returns:
+        Records sorted by (event, start, channel), all valid.
+
+    Raises:
+        ValueError: under `jax.jit` or `jax.vmap`.
+
+    Gradient: as `simulate_hits`, and exact through the pulse shape; none through zero suppression.
+    """
+    parts = list(iterate_records(key, detector, deposits))
+    offsets = np.cumsum([0, *(part.n_events for part in parts)])
+
+    def join(name):
+        arrays = [getattr(part, name) for part in parts]
+        traced = any(isinstance(a, jax.core.Tracer) for a in arrays)
+        return jnp.concatenate(arrays) if traced else np.concatenate(arrays)
+
+    names = ("channel", "start_sample", "length", "pulse_length", "record_i", "data", "valid")
+    events = [part.event + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
+    return RawRecords(
+        event=np.concatenate(events),
+        **{name: join(name) for name in names},
+        n_overflow=np.zeros((), np.int32),
+        first_event=parts[0].first_event,
+        event_time_ns=deposits.event_time_ns,
+        n_events=deposits.n_events,
+        sample_ns=parts[0].sample_ns,
+        baseline_adc=parts[0].baseline_adc,
+    )

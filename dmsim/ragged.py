@@ -1,0 +1,80 @@
+"""Ragged lists in fixed shapes: children of many parents in pages, capacities from a few buckets.
+
+Each parent's children fill whole pages of one size, so that a page has one parent and what belongs to the
+parent is fetched once a page. The number of pages is rounded up to a bucket, so that few shapes compile.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+_SMALLEST_BUCKET = 16
+_BUCKETS_AN_OCTAVE = 2  # 9 % of slots empty on average; four would halve that and double the compilations
+
+
+class Pages(NamedTuple):
+    """Pages of children: whose they are and which of the parent's children they hold."""
+
+    parent: Int[Array, "page"]
+    child: Int[Array, "page slot"]  # number of the child within its parent
+    valid: Bool[Array, "page slot"]
+    n_overflow: Int[Array, ""]  # children without a slot
+
+
+def paginate(counts: Int[Array, "parent"], *, page_size: int, n_pages: int) -> Pages:
+    """Lay the children of all parents out in pages.
+
+    Args:
+        counts: children of each parent, >= 0.
+        page_size: slots a page.
+        n_pages: capacity; children beyond it are counted in `n_overflow`.
+
+    Gradient: none (integers).
+    """
+    n_parents = counts.shape[0]
+    if n_parents == 0:
+        nothing = jnp.zeros((n_pages, page_size), jnp.int32)
+        return Pages(jnp.zeros(n_pages, jnp.int32), nothing, nothing > 0, jnp.int32(0))
+    pages = -(-counts // page_size)
+    ends = jnp.cumsum(pages)
+    starts = ends - pages
+    # the parent of a page is the last one, with any pages, that starts at or before it
+    target = jnp.where(pages > 0, starts, n_pages)
+    marks = jnp.zeros(n_pages, jnp.int32).at[target].max(jnp.arange(n_parents), mode="drop")
+    parent = jax.lax.cummax(marks)
+    page = jnp.arange(n_pages)
+    child = (page - starts[parent])[:, None] * page_size + jnp.arange(page_size)
+    valid = (child < counts[parent][:, None]) & (page < ends[-1])[:, None]
+    stored = jnp.clip((n_pages - starts) * page_size, 0, counts)
+    return Pages(parent, child, valid, jnp.sum(counts - stored))
+
+
+def bucket(needed: int) -> int:
+    """The smallest capacity of the bucket ladder (2^(k/2)) that holds `needed`.
+
+    Raises:
+        ValueError: if no 32-bit index reaches that far.
+    """
+    if needed > 2**30:
+        raise ValueError(f"{needed} slots are needed in one batch and 2^30 is the largest: simulate fewer events")
+    steps = math.ceil(_BUCKETS_AN_OCTAVE * math.log2(max(needed, 1) / _SMALLEST_BUCKET) - 1e-9)
+    return math.ceil(_SMALLEST_BUCKET * 2 ** (max(steps, 0) / _BUCKETS_AN_OCTAVE))
+
+
+def concrete(x: Array, *, what: str) -> np.ndarray:
+    """The value of an array on the host, also under `jax.grad` and `jax.jvp`.
+
+    Raises:
+        ValueError: under `jax.jit` or `jax.vmap`, where there is no value yet.
+    """
+    try:
+        return np.asarray(jax.lax.stop_gradient(x))
+    except jax.errors.TracerArrayConversionError:
+        raise ValueError(
+            f"{what} needs concrete numbers to choose its array sizes, and runs here inside jax.jit or jax.vmap: "
+            "call it outside (it compiles its own kernels, and jax.grad and jax.jvp work on it)"
+        ) from None
