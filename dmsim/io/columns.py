@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+BATCH_KEY = b"dmsim.batch"  # schema metadata: JSON of what belongs to the batch and not to a row
+
 
 @dataclass(frozen=True)
 class Column:

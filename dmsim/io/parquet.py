@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dmsim.io.columns import TABLES
+from dmsim.io.columns import BATCH_KEY, TABLES
 from dmsim.io.files import TEMPORARY_SUFFIX, read_json, sha256_of_file, write_json, write_whole
 from dmsim.io.provenance import Provenance
 
@@ -75,6 +75,7 @@ class TableWriter:
         write_whole(path, lambda file: pq.write_table(whole, file, compression="zstd"))
         self._manifest["chunks"][path.name] = {
             "n_rows": table.num_rows,
+            "n_overflow": _n_overflow(table),
             "n_bytes": path.stat().st_size,
             "sha256": sha256_of_file(path),
         }
@@ -85,6 +86,11 @@ class TableWriter:
     def n_rows(self) -> int:
         """Rows in all written chunks."""
         return sum(entry["n_rows"] for entry in self._manifest["chunks"].values())
+
+    @property
+    def n_overflow(self) -> int:
+        """What no slot was left for, in all written chunks."""
+        return sum(entry["n_overflow"] for entry in self._manifest["chunks"].values())
 
 
 class TableReader:
@@ -149,6 +155,10 @@ def read_table(path: Path) -> pa.Table:
         return pq.ParquetFile(path).read()
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a readable Parquet file: {error}") from None
+
+
+def _n_overflow(table: pa.Table) -> int:
+    return json.loads(table.schema.metadata[BATCH_KEY]).get("n_overflow", 0)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
-from dmsim.io.columns import TABLES, Column
+from dmsim.io.columns import BATCH_KEY, TABLES, Column
 from dmsim.records import Areas, Deposits, Events, Hits, Peaks, Quanta, RawRecords
 
 FORMAT_VERSION = 1
-_TABLE_KEY, _VERSION_KEY, _BATCH_KEY = b"dmsim.table", b"dmsim.format", b"dmsim.batch"
+_TABLE_KEY, _VERSION_KEY = b"dmsim.table", b"dmsim.format"
 
 
 class Unpacked(NamedTuple):
@@ -49,7 +49,7 @@ def pack(kind: str, columns: dict[str, np.ndarray], batch: dict[str, Any]) -> pa
     metadata = {
         _TABLE_KEY: kind.encode(),
         _VERSION_KEY: str(FORMAT_VERSION).encode(),
-        _BATCH_KEY: json.dumps(batch, sort_keys=True).encode(),
+        BATCH_KEY: json.dumps(batch, sort_keys=True).encode(),
     }
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata))
 
@@ -96,7 +96,7 @@ def unpack(table: pa.Table, kind: str, *, origin: object = "table") -> Unpacked:
     if table.schema.names != wanted:
         raise ValueError(f"{origin} has columns {table.schema.names}: a table of {kind} has {wanted}")
     columns = {column.name: _values(table, column, origin) for column in TABLES[kind]}
-    return Unpacked(columns, json.loads(metadata[_BATCH_KEY]))
+    return Unpacked(columns, json.loads(metadata[BATCH_KEY]))
 
 
 def _values(table: pa.Table, column: Column, origin: object) -> np.ndarray:
@@ -214,16 +214,18 @@ def pack_records(records: RawRecords) -> pa.Table:
 
 
 def unpack_records(table: pa.Table, *, origin: object = "table") -> RawRecords:
-    """Inverse of `pack_records`: every row is valid."""
+    """Inverse of `pack_records`: every row is valid. Host arrays, as they are large."""
     unpacked = unpack(table, "records", origin=origin)
     columns, batch = _local_event(unpacked), unpacked.batch
-    integers = {name: jnp.asarray(columns[name].astype(np.int32)) for name in columns if name != "data"}
+    arrays: dict[str, Any] = {name: columns[name].astype(np.int32) for name in columns if name != "data"}
+    arrays |= {
+        "data": columns["data"].astype(np.float32),
+        "valid": np.ones(table.num_rows, bool),
+        "n_overflow": np.asarray(batch["n_overflow"], np.int32),
+        "first_event": np.asarray(batch["first_event"], np.int32),
+    }
     return RawRecords(
-        **integers,
-        data=jnp.asarray(columns["data"].astype(np.float32)),
-        valid=jnp.ones(table.num_rows, bool),
-        n_overflow=jnp.int32(batch["n_overflow"]),
-        first_event=jnp.int32(batch["first_event"]),
+        **arrays,
         event_time_ns=_event_time_ns(batch),
         n_events=batch["n_events"],
         sample_ns=batch["sample_ns"],

@@ -1,0 +1,147 @@
+"""`dmsim simulate`: a source in a detector, at one of four depths, into files."""
+
+import argparse
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HELP = "simulate events of a source in a detector and write them to files"
+LEVELS = ("quanta", "areas", "hits", "records")
+# events a chunk: about 200 MB for 40 keV events in the largest detector
+_EVENTS_PER_CHUNK = {"quanta": 100_000, "areas": 100_000, "hits": 50, "records": 50}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--detector", "-d", required=True, help="preset name or path of a TOML file")
+    parser.add_argument(
+        "--source", "-s", required=True, help="name of a source, such as mono, kr83m, er_flat"
+    )
+    parser.add_argument("--events", "-n", type=_positive, required=True, help="number of events")
+    parser.add_argument("--seed", type=_seed, default=0, help="0 to 2^32 - 1; default 0")
+    parser.add_argument("--level", choices=LEVELS, default="records", help="depth; default records")
+    parser.add_argument("--out", "-o", type=Path, required=True, help="output folder")
+    parser.add_argument("--format", choices=("parquet", "strax"), default="parquet", help="default parquet")
+    parser.add_argument("--energy", type=float, metavar="KEV", help="energy [keV], for sources that take one")
+    parser.add_argument("--interaction", help="er_beta, er_gamma, nr, ..., for sources that take one")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other option of the source; may be repeated",
+    )
+    parser.add_argument("--chunk-events", type=_positive, metavar="N", help="events a file")
+    parser.add_argument("--run-id", default="dmsim", help="run name in strax folders; default dmsim")
+    parser.add_argument("--overwrite", action="store_true", help="replace another run's files in --out")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not in the range of 1 or more")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{value} is not in the range of 0 to 2^32 - 1")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate chunk by chunk; chunks that are there already are kept.
+
+    Raises:
+        ValueError: for an unknown detector, source or option, or an output folder of another run.
+    """
+    import jax  # noqa: PLC0415 (help must not load it)
+
+    from dmsim import load_detector, sources  # noqa: PLC0415
+    from dmsim.cli.output import open_output  # noqa: PLC0415
+    from dmsim.cli.progress import track  # noqa: PLC0415
+    from dmsim.io.provenance import Provenance, precision_of, tree_sha256  # noqa: PLC0415
+
+    if args.format == "strax" and args.level != "records":
+        raise ValueError(f"--format strax holds records, and --level is {args.level}: give --level records")
+    detector = load_detector(args.detector)
+    source = sources.named(args.source)
+    options = _source_options(source, args)
+    per_chunk = min(args.chunk_events or _EVENTS_PER_CHUNK[args.level], args.events)
+    provenance = Provenance(
+        command="simulate",
+        settings={
+            "source": args.source,
+            "options": options,
+            "level": args.level,
+            "format": args.format,
+            "run_id": args.run_id if args.format == "strax" else "",
+        },
+        detector=detector.name,
+        detector_sha256=tree_sha256(detector),
+        seed=args.seed,
+        chunks={"n_events": args.events, "events_per_chunk": per_chunk},
+        precision=precision_of(detector),
+    )
+    starts = range(0, args.events, per_chunk)
+    key = jax.random.key(args.seed)
+    # before the output folder is touched: a bad option is found by making the first chunk's deposits
+    source(key, detector, n_events=min(per_chunk, args.events), first_event=0, **options)
+
+    output = open_output(args, provenance, n_chunks=len(starts))
+    missing = [chunk for chunk in range(len(starts)) if not output.has(chunk)]
+    for chunk in track(missing, total=len(missing), what="simulating"):
+        start = starts[chunk]
+        n_events = min(per_chunk, args.events - start)
+        deposits = source(key, detector, n_events=n_events, first_event=start, **options)
+        output.write(chunk, key, detector, deposits)
+    output.close()
+
+    if not missing:
+        print("Nothing to do: the files are there, from a run of the same provenance.")
+    elif len(missing) < len(starts):
+        print(f"Continued: {len(starts) - len(missing)} of {len(starts)} chunks were there already.")
+    print(f"{args.events} events of {args.source} in {detector.name}, seed {args.seed}")
+    for line in output.summary():
+        print(line)
+    return 0
+
+
+def _source_options(source: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments for the source, checked against those it takes."""
+    options: dict[str, Any] = {}
+    if args.energy is not None:
+        options["energy_kev"] = args.energy
+    if args.interaction is not None:
+        options["interaction"] = args.interaction
+    for text in args.option:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--option {text}: give NAME=VALUE")
+        options[name] = _value(value)
+    keywords = [p for p in inspect.signature(source).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    taken = {p.name: p for p in keywords if p.name not in ("n_events", "first_event")}
+    for name in options:
+        if name not in taken:
+            known = ", ".join(taken) or "none"
+            raise ValueError(f"source {args.source} takes no option {name}: it takes {known}")
+    for name, parameter in taken.items():
+        if parameter.default is parameter.empty and name not in options:
+            flag = {"energy_kev": "--energy KEV", "interaction": "--interaction NAME"}
+            raise ValueError(
+                f"source {args.source} needs {name}: give {flag.get(name, f'--option {name}=VALUE')}"
+            )
+    return options
+
+
+def _value(text: str) -> int | float | bool | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

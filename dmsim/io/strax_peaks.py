@@ -1,0 +1,143 @@
+"""strax's layout of peaks without strax, and `Peaks` in it.
+
+Names, types and order of the fields are those of strax 2.2.3 (dtypes.py), without the titles.
+"""
+
+import numpy as np
+
+from dmsim.io.strax_records import whole_numbers
+from dmsim.records import Peaks
+
+_N_WIDTHS = 11  # deciles 0 to 10
+_N_WAVEFORM = 200
+_EXTRA = ("event", "n_sensors", "area_top", "center_time_ns", "x_mm", "y_mm")
+
+
+def peak_dtype(n_channels: int, *, extra: bool = False) -> np.dtype:
+    """Layout of strax's peaks, with its default lengths of waveform and widths.
+
+    Args:
+        n_channels: sensors.
+        extra: append the fields that `Peaks` has and strax has not.
+    """
+    wide = "<f4", _N_WAVEFORM
+    fields = [
+        ("time", "<i8"),
+        ("length", "<i4"),
+        ("dt", "<i4"),
+        ("channel", "<i2"),
+        ("type", "i1"),
+        ("area", "<f4"),
+        ("area_fraction_top", "<f4"),
+        ("area_per_channel", "<f4", n_channels),
+        ("n_hits", "<i4"),
+        ("data_top", *wide),
+        ("data_start", *wide),
+        ("data", *wide),
+        ("center_time", "<i8"),
+        ("median_time", "<f4"),
+        ("width", "<f4", _N_WIDTHS),
+        ("area_decile_from_midpoint", "<f4", _N_WIDTHS),
+        ("saturated_channel", "i1", n_channels),
+        ("n_saturated_channels", "<i2"),
+        ("tight_coincidence", "<i2"),
+        ("max_gap", "<i4"),
+        ("max_goodness_of_split", "<f4"),
+        ("max_diff", "<i4"),
+        ("min_diff", "<i4"),
+        ("first_channel", "<i2"),
+        ("last_channel", "<i2"),
+    ]
+    if extra:
+        fields += [
+            ("event", "<i8"),
+            ("n_sensors", "<i4"),
+            ("area_top", "<f4"),
+            ("center_time_ns", "<f4"),
+            ("x_mm", "<f4"),
+            ("y_mm", "<f4"),
+        ]
+    return np.dtype(fields)
+
+
+def _sampling(length_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples (at most strax's 200) and their width, whose product is exactly the peak's length."""
+    n_samples = np.zeros_like(length_ns)
+    for n in range(_N_WAVEFORM, 0, -1):
+        n_samples[(n_samples == 0) & (length_ns % n == 0) & (length_ns > 0)] = n
+    return n_samples, np.where(n_samples > 0, length_ns // np.maximum(n_samples, 1), 1)
+
+
+def peaks_to_strax(peaks: Peaks, *, extra: bool = True) -> np.ndarray:
+    """Peaks in strax's layout.
+
+    With the extra fields nothing of a float32 `Peaks` is lost. Without them the event number, the position,
+    the number of sensors and fractions of a ns of the centre are. What `Peaks` does not hold is zero
+    (waveforms, saturated_channel, widths other than 50 and 90 %), -1 (channels, gaps) or NaN (goodness of
+    split).
+
+    Args:
+        peaks: sorted by time.
+        extra: append the fields that strax has not.
+    """
+    n_channels = peaks.area_per_channel_pe.shape[1]
+    out = np.zeros(len(peaks), peak_dtype(n_channels, extra=extra))
+    out["time"] = peaks.time_ns
+    out["length"], out["dt"] = _sampling(np.asarray(peaks.length_ns, np.int64))
+    out["type"] = peaks.signal
+    out["area"] = peaks.area_pe
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out["area_fraction_top"] = peaks.area_top_pe / peaks.area_pe
+    out["area_per_channel"] = peaks.area_per_channel_pe
+    out["n_hits"] = peaks.n_hits
+    out["center_time"] = peaks.time_ns + np.nan_to_num(np.rint(peaks.center_time_ns)).astype(np.int64)
+    out["median_time"] = peaks.median_time_ns
+    out["width"][:, 5], out["width"][:, 9] = peaks.width_50_ns, peaks.width_90_ns
+    out["area_decile_from_midpoint"][:, 1] = -peaks.rise_time_ns
+    out["n_saturated_channels"] = whole_numbers("n_saturated", np.asarray(peaks.n_saturated), "<i2")
+    out["tight_coincidence"] = whole_numbers("tight_coincidence", np.asarray(peaks.tight_coincidence), "<i2")
+    for name in ("channel", "max_gap", "max_diff", "min_diff", "first_channel", "last_channel"):
+        out[name] = -1
+    out["max_goodness_of_split"] = np.nan
+    if extra:
+        out["area_top"] = peaks.area_top_pe
+        for name in ("event", "n_sensors", "center_time_ns", "x_mm", "y_mm"):
+            out[name] = getattr(peaks, name)
+    return out
+
+
+def peaks_from_strax(array: np.ndarray) -> Peaks:
+    """Peaks from strax's layout, with or without our extra fields.
+
+    Without them: event -1, positions NaN, n_sensors counts channels with area, and the top area and the
+    centre come from strax's rounded fields.
+    """
+    has_extra = set(_EXTRA) <= set(array.dtype.names or ())
+    time, area = array["time"].copy(), array["area"].copy()
+    nan = np.full(array.size, np.nan, np.float32)
+    return Peaks(
+        event=array["event"].copy() if has_extra else np.full(array.size, -1, np.int64),
+        time_ns=time,
+        length_ns=array["length"].astype(np.int64) * array["dt"],
+        area_pe=area,
+        area_top_pe=array["area_top"].copy() if has_extra else area * array["area_fraction_top"],
+        area_per_channel_pe=array["area_per_channel"].copy(),
+        n_hits=array["n_hits"].copy(),
+        n_sensors=(
+            array["n_sensors"].copy()
+            if has_extra
+            else np.count_nonzero(array["area_per_channel"] > 0, axis=1).astype(np.int32)
+        ),
+        tight_coincidence=array["tight_coincidence"].astype(np.int32),
+        center_time_ns=(
+            array["center_time_ns"].copy() if has_extra else (array["center_time"] - time).astype(np.float32)
+        ),
+        median_time_ns=array["median_time"].copy(),
+        rise_time_ns=-array["area_decile_from_midpoint"][:, 1],
+        width_50_ns=array["width"][:, 5].copy(),
+        width_90_ns=array["width"][:, 9].copy(),
+        n_saturated=array["n_saturated_channels"].astype(np.int32),
+        signal=array["type"].astype(np.int32),
+        x_mm=array["x_mm"].copy() if has_extra else nan,
+        y_mm=array["y_mm"].copy() if has_extra else nan.copy(),
+    )
