@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dmsim import charge, electronics, light, ragged, rng
+from dmsim import charge, electronics, light, ragged, reconstruction, rng
 from dmsim import quanta as quanta_stage
 from dmsim.detector import Detector
-from dmsim.records import Areas, Deposits, ElectronClouds, Hits, Quanta, RawRecords
+from dmsim.records import Areas, Deposits, ElectronClouds, Events, Hits, Peaks, Quanta, RawRecords
 
 _QUANTA, _CHARGE, _LIGHT, _AREAS, _ELECTRONICS = range(1, 6)  # stages, for keys
 
@@ -401,3 +401,36 @@ def simulate_records(key: PRNGKeyArray, detector: Detector, deposits: Deposits) 
         sample_ns=parts[0].sample_ns,
         baseline_adc=parts[0].baseline_adc,
     )
+
+
+def reconstruct(
+    detector: Detector,
+    records: RawRecords,
+    *,
+    settings: reconstruction.Settings | None = None,
+    mode: str = "hard",
+) -> tuple[Peaks, Events]:
+    """Peaks and events from records, simulated or measured.
+
+    Args:
+        detector: as the analyst believes it: conversion to PE, light pattern, corrections.
+        records: of whole events; any number of them.
+        settings: thresholds; the defaults if not given.
+        mode: "hard", real decisions. "soft", through which a gradient reaches the thresholds, is not there
+            yet.
+
+    Returns:
+        Peaks, and one event row an event, with the event's number in the run.
+
+    Raises:
+        ValueError: if the records are not the detector's, not finite or out of range, or for another mode.
+
+    Gradient: none.
+    """
+    if mode != "hard":
+        raise ValueError(f"mode is {mode!r}: only 'hard' is there in this version")
+    peaks = reconstruction.find_peaks(detector, records, settings=settings)
+    events = reconstruction.build_events(
+        detector, peaks, n_events=records.n_events, first_event=int(records.first_event), settings=settings
+    )
+    return peaks, events

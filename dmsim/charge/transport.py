@@ -36,12 +36,12 @@ def transport(keys: rng.Words, detector: Detector, deposits: Deposits, quanta: Q
     electrons = detector.electrons
     dtype = deposits.energy_kev.dtype
     mean_time = electrons.drift_time_ns(deposits.z_mm)
-    # the surface delay is no drift in the liquid: it neither attaches nor spreads
-    liquid_time = mean_time - electrons.surface_delay_ns
     u, _ = rng.uniform_pair(keys, 0, _SURVIVAL, dtype=dtype)
-    survive = electrons.survival(liquid_time) * electrons.extraction_efficiency
+    survive = electrons.survival(mean_time) * electrons.extraction_efficiency
     n_electrons = relax.binomial(u, quanta.n_electrons, survive)
 
+    # the surface delay is no drift in the liquid: it does not spread the cloud
+    liquid_time = mean_time - electrons.surface_delay_ns
     speed_mm_per_ns = electrons.drift_speed_mm_per_us * 1e-3
     time_spread = diffusion_mm(electrons.diffusion_longitudinal_cm2_per_s, liquid_time) / speed_mm_per_ns
     spread = diffusion_mm(electrons.diffusion_transverse_cm2_per_s, liquid_time)

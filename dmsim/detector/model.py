@@ -54,8 +54,12 @@ class Electrons(eqx.Module):
         return -(drift_time_ns - self.surface_delay_ns) * self.drift_speed_mm_per_us * 1e-3
 
     def survival(self, drift_time_ns: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Probability not to be attached on the way. Gradient: exact."""
-        return jnp.exp(-drift_time_ns * 1e-3 / self.lifetime_us)
+        """Probability not to be attached before the surface, where no time is spent in liquid any more.
+
+        Gradient: exact.
+        """
+        in_liquid_us = jnp.maximum(drift_time_ns - self.surface_delay_ns, 0.0) * 1e-3
+        return jnp.exp(-in_liquid_us / self.lifetime_us)
 
 
 class Electroluminescence(eqx.Module):

@@ -71,8 +71,7 @@ def measure(
     z_mm = jnp.minimum(electrons.z_mm(drift_time_ns), 0.0)
     seen = s2_pe > 0
     cs1 = s1_pe / light.s1_relative_yield(geometry, x_mm, y_mm, z_mm)
-    attached = electrons.survival(jnp.maximum(drift_time_ns - electrons.surface_delay_ns, 0.0))
-    cs2 = s2_pe / light.s2_relative_yield(geometry, x_mm, y_mm) / attached
+    cs2 = s2_pe / (light.s2_relative_yield(geometry, x_mm, y_mm) * electrons.survival(drift_time_ns))
     zero = jnp.zeros_like(s1_pe)
     return Areas(
         s1_pe=s1_pe,

@@ -98,7 +98,7 @@ def build_events(
     place = [jnp.asarray(column) for column in (x, y, z)]
     s1_yield = np.asarray(detector.light.s1_relative_yield(detector.geometry, *place))
     s2_yield = np.asarray(detector.light.s2_relative_yield(detector.geometry, *place[:2]))
-    survival = np.asarray(detector.electrons.survival(jnp.maximum(jnp.asarray(true_drift), 0.0)))
+    survival = np.asarray(detector.electrons.survival(jnp.asarray(true_drift)))
     start = np.where(s1 >= 0, s1, s2)
     time_ns = np.full(n_events, -1, np.int64)
     time_ns[start >= 0] = peaks.time_ns[start[start >= 0]]
