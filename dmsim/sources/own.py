@@ -37,7 +37,7 @@ def deposits(
         time_ns: from the event's start, -1e6 to 1e6.
         n_events: events in the batch, so that the last may be empty; as many as `event` names if not given.
         first_event: number of the batch's first event in its run, >= 0.
-        event_time_ns: start of each event on the detector's clock; 10 ms apart if not given.
+        event_time_ns: start of each event on the detector's clock; 10 ms apart, from 10 ms on, if not given.
 
     Returns:
         The deposits, sorted by event and in the given order within it.
@@ -63,7 +63,7 @@ def deposits(
     _check_inside(detector, arrays)
     n_events, first_event = _check_events(index, n_events, first_event)
     if event_time_ns is None:
-        times = np.arange(first_event, first_event + n_events, dtype=np.int64) * 10_000_000
+        times = (first_event + 1 + np.arange(n_events, dtype=np.int64)) * 10_000_000  # as the other sources
     else:
         times = _whole("event_time_ns", event_time_ns)
         if times.shape != (n_events,):

@@ -53,7 +53,7 @@ def place(
         detector: whose geometry bounds the volume.
         n_events: events of this batch, >= 1.
         first_event: number of the batch's first event in the run, >= 0.
-        rate_hz: events come 1/rate apart on the detector's clock, event 0 at time 0; > 0 to 1e9.
+        rate_hz: events come 1/rate apart on the detector's clock, from 1/rate on; > 0 to 1e9.
         r_max_mm: radial limit, > 0 to the detector's radius, which is also the default.
         z_min_mm: lower limit, from the cathode (default) upwards.
         z_max_mm: upper limit, up to the gate at 0 (default).
@@ -89,7 +89,8 @@ def place(
         y_mm=r_mm * jnp.sin(angle),
         z_mm=bottom + (top - bottom) * depth,
         first_event=first_event,
-        event_time_ns=np.arange(first_event, first_event + n_events, dtype=np.int64) * spacing_ns,
+        # the run starts one interval before its first event: samples before an event have times above 0
+        event_time_ns=(first_event + 1 + np.arange(n_events, dtype=np.int64)) * spacing_ns,
     )
 
 
