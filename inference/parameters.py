@@ -31,6 +31,8 @@ ALIASES = {
     "lifetime": "electrons.lifetime_us",
     "drift_speed": "electrons.drift_speed_mm_per_us",
     "field": "xenon.field_v_per_cm[0]",
+    "recombination": "quanta.er_fluctuations.recombination.near",  # fluctuation of ER below about 300 V/cm
+    "work_function": "quanta.work_function.scale",
     "double_pe": "electronics.double_pe_probability",
     "spe_width": "electronics.spe_width",
 }
@@ -187,6 +189,7 @@ class FreeParameters(eqx.Module):
         *,
         priors: Mapping[str, dist.Distribution] | None = None,
         relative_width: float = DEFAULT_RELATIVE_WIDTH,
+        relative_widths: Mapping[str, float] | None = None,
     ) -> "FreeParameters":
         """Free these leaves, starting from the detector's values.
 
@@ -195,6 +198,7 @@ class FreeParameters(eqx.Module):
             names: full names or aliases.
             priors: by name (alias or full name); the others get `default_prior`.
             relative_width: of the default priors.
+            relative_widths: the same by name, also of leaves that are not free.
 
         Raises:
             ValueError: for an unknown, repeated or ambiguous name, an empty list, or a prior for a
@@ -203,13 +207,16 @@ class FreeParameters(eqx.Module):
         if not names:
             raise ValueError("no parameter is free: name at least one")
         given = {resolve(detector, name): prior for name, prior in (priors or {}).items()}
+        widths = {resolve(detector, name): width for name, width in (relative_widths or {}).items()}
         parameters = []
         for name in names:
             path = resolve(detector, name)
             if any(path == other.path for other in parameters):
                 raise ValueError(f"parameter {name!r} is named twice")
             value = float(get_leaf(detector, path))
-            prior = given.pop(path, None) or default_prior(detector, path, relative_width=relative_width)
+            prior = given.pop(path, None) or default_prior(
+                detector, path, relative_width=widths.get(path, relative_width)
+            )
             parameters.append(Parameter(name, path, value, prior, spec_of(detector, path).unit))
         if given:
             raise ValueError(f"prior for {', '.join(given)}, which is not free")
