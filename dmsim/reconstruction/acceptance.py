@@ -8,6 +8,7 @@ a lone photon: the chance to trigger and the mean charge when it does not.
 
 import math
 
+import jax
 import numpy as np
 
 from dmsim.detector.model import Electronics
@@ -42,7 +43,7 @@ def lone_photon(electronics: Electronics) -> tuple[float, float]:
     amplitude = float(electronics.adc_per_pe) * peak_share[:, None] * _CHARGES
     # a rounded sample passes from half a count below the threshold on
     missing = (electronics.zle_threshold_adc - 0.5 - amplitude) / max(float(electronics.noise_adc), 1e-6)
-    p_missed = np.mean(0.5 * (1 + _erf(missing / math.sqrt(2))), axis=0)
+    p_missed = np.mean(np.asarray(jax.scipy.stats.norm.cdf(missing), np.float64), axis=0)
     width, double = float(electronics.spe_width), float(electronics.double_pe_probability)
     step = _CHARGES[1] - _CHARGES[0]
     missed, missed_charge = 0.0, 0.0
@@ -62,7 +63,3 @@ def lost_charge_per_lone_hit(electronics: Electronics) -> float:
     """
     p, q = lone_photon(electronics)
     return (1 - p) * q / p if p > 0 else 0.0
-
-
-def _erf(x: np.ndarray) -> np.ndarray:
-    return np.array([math.erf(v) for v in x.ravel()]).reshape(x.shape)

@@ -59,8 +59,8 @@ def cluster(
 
 def count_sensors(peak: np.ndarray, channel: np.ndarray, n_peaks: int) -> Int[np.ndarray, "peak"]:
     """Number of different channels of each peak."""
-    pairs = np.unique(np.stack([peak, channel]), axis=1) if len(peak) else np.zeros((2, 0), np.int64)
-    return np.bincount(pairs[0], minlength=n_peaks)
+    base = int(channel.max(initial=0)) + 1
+    return np.bincount(np.unique(peak * base + channel) // base, minlength=n_peaks)
 
 
 def merge_pieces(
