@@ -1,0 +1,171 @@
+"""What is checked at each level: a detector, deposits, and functionals with one value an event."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dmsim
+from dmsim.records import Deposits, Interaction, Signal
+
+
+def detector():
+    """XENONnT with the leaves that are zero there set to something, and a diffusion that hits can see."""
+    replace = {
+        "electroluminescence.linear_noise": 0.05,
+        "light.s2_slope_r2": -0.1,
+        "electrons.diffusion_transverse_cm2_per_s": 2000.0,
+        "electrons.lifetime_us": 3000.0,
+    }
+    changed = dmsim.load_detector("xenonnt")
+    for name, value in replace.items():
+        node, field = name.split(".")
+        part = getattr(changed, node)
+        part = dataclasses.replace(part, **{field: jnp.asarray(value, getattr(part, field).dtype)})
+        changed = dataclasses.replace(changed, **{node: part})
+    return changed
+
+
+def deposits(n_events: int, *, kinds=tuple(Interaction), low_kev=10.0, high_kev=60.0) -> Deposits:
+    """One deposit an event, all kinds in turn, spread over the volume. Kr-83m: its three energies."""
+    random = np.random.default_rng(7)
+    kind = np.resize([k.value for k in kinds], n_events)
+    energy = random.uniform(low_kev, high_kev, n_events)
+    energy = np.where(kind == Interaction.ALPHA, 5490.0, energy)
+    energy = np.where(kind == Interaction.KR83M, random.choice([9.4, 32.1, 41.5], n_events), energy)
+    time = np.where((kind == Interaction.KR83M) & (energy == 9.4), random.uniform(100, 600, n_events), 0.0)
+    radius, angle = 600 * np.sqrt(random.uniform(size=n_events)), random.uniform(0, 2 * np.pi, n_events)
+
+    def column(values):
+        return jnp.asarray(values, jnp.float32)
+
+    return Deposits(
+        event=jnp.arange(n_events, dtype=jnp.int32),
+        interaction=jnp.asarray(kind, jnp.int32),
+        energy_kev=column(energy),
+        x_mm=column(radius * np.cos(angle)),
+        y_mm=column(radius * np.sin(angle)),
+        z_mm=column(-random.uniform(100, 1400, n_events)),
+        time_ns=column(time),
+        first_event=jnp.int32(0),
+        event_time_ns=None,
+        n_events=n_events,
+    )
+
+
+def _with_squares(values: dict, reference: dict) -> dict:
+    """The values, and squared distances from another draw of each event, which feel the spreads."""
+    squares = {f"spread of {name}": (value - reference[name]) ** 2 for name, value in values.items()}
+    return values | squares
+
+
+def quanta(detector, n_events: int):
+    """Functionals of simulate_quanta."""
+    batch = deposits(n_events)
+
+    def logs(detector, seed):
+        result = dmsim.simulate_quanta(jax.random.key(seed), detector, batch)
+        return {
+            "log photons": jnp.log1p(result.n_photons),
+            "log electrons": jnp.log1p(result.n_electrons),
+            "log excitons": jnp.log1p(result.n_excitons),
+        }
+
+    other = logs(detector, 1)
+    return lambda detector: _with_squares(logs(detector, 2), other)
+
+
+def areas(detector, n_events: int):
+    """Functionals of simulate_areas; corrections are the analyst's and held."""
+    batch = deposits(n_events)
+    calibration = detector
+
+    def values(detector, seed, calibration=calibration):
+        result = dmsim.simulate_areas(jax.random.key(seed), detector, batch, calibration=calibration)
+        return {
+            "log S1": jnp.log1p(result.s1_pe),
+            "log S2": jnp.log1p(result.s2_pe),
+            "drift time": result.drift_time_ns * 1e-6,
+            "x": result.x_mm * 1e-2,
+        }
+
+    other = values(detector, 1)
+
+    def per_event(detector):
+        corrected = dmsim.simulate_areas(jax.random.key(2), detector, batch)  # corrections follow the leaf
+        own = {"log cS1": jnp.log1p(corrected.cs1_pe), "log cS2": jnp.log1p(corrected.cs2_pe)}
+        return _with_squares(values(detector, 2), other) | own | {"z": corrected.z_mm * 1e-3}
+
+    return per_event
+
+
+def hits(detector, n_events: int):
+    """Functionals of simulate_hits, all of sums over hits weighted with charge."""
+    batch = deposits(n_events, kinds=(Interaction.ER_BETA, Interaction.NR), low_kev=20.0, high_kev=40.0)
+    drift = detector.electrons.drift_time_ns(batch.z_mm)
+    n_top = detector.light.sensors.n_top
+    x_sensor = detector.light.sensors.x_mm
+
+    def per_event(detector):
+        result = dmsim.simulate_hits(jax.random.key(3), detector, batch)
+
+        def total(weights, signal):
+            weights = jnp.where(result.valid & (result.signal == signal), weights, 0.0)
+            return jax.ops.segment_sum(weights, result.event, num_segments=n_events)
+
+        charge, late = result.charge_pe, (result.time_ns - drift[result.event]) * 1e-3
+        s1, s2 = total(charge, Signal.S1), total(charge, Signal.S2)
+        near = (x_sensor[result.sensor] - batch.x_mm[result.event]) ** 2
+        prompt = jnp.exp(-result.time_ns / 40.0)
+        return {
+            "log S1": jnp.log1p(s1),
+            "log S2": jnp.log1p(s2),
+            "prompt fraction S1": total(charge * prompt, Signal.S1) / s1,
+            "mean time S2": total(charge * late, Signal.S2) / s2,
+            "time spread S2": total(charge * late**2, Signal.S2) / s2,
+            "top fraction S2": total(charge * (result.sensor < n_top), Signal.S2) / s2,
+            "top fraction S1": total(charge * (result.sensor < n_top), Signal.S1) / s1,
+            "distance^2 S2": total(charge * near, Signal.S2) / s2 * 1e-4,
+            "charge^2": total(charge**2, Signal.S2) / s2,
+        }
+
+    return per_event
+
+
+def records(detector, n_events: int):
+    """Functionals of simulate_records, of sums over digitised samples."""
+    batch = deposits(n_events, kinds=(Interaction.ER_BETA, Interaction.NR), low_kev=20.0, high_kev=40.0)
+    drift = np.asarray(detector.electrons.drift_time_ns(batch.z_mm))
+    sample_ns, baseline = detector.electronics.sample_ns, detector.electronics.baseline_adc
+
+    def per_event(detector):
+        result = dmsim.simulate_records(jax.random.key(4), detector, batch)
+        time = (result.start_sample[:, None] + np.arange(result.data.shape[1])) * float(sample_ns)
+        used = np.arange(result.data.shape[1]) < result.length[:, None]
+        pulse = jnp.where(used, baseline - result.data, 0.0)
+        is_s1 = (time < 20_000)[:, :1]
+        late = (time - drift[result.event][:, None]) * 1e-3
+
+        def total(weights, rows):
+            return jax.ops.segment_sum(
+                jnp.sum(jnp.where(rows, weights, 0.0), axis=1), result.event, num_segments=n_events
+            )
+
+        s1, s2 = total(pulse, is_s1), total(pulse, ~is_s1)
+        prompt = np.exp(-np.maximum(time, -100.0) / 40.0)
+        return {
+            "log S1": jnp.log(s1),
+            "log S2": jnp.log(s2),
+            "prompt fraction S1": total(pulse * prompt, is_s1) / s1,
+            "mean time S2": total(pulse * late, ~is_s1) / s2,
+            "time spread S2": total(pulse * late**2, ~is_s1) / s2,
+            "power S1": total(pulse**2, is_s1) / s1 * 1e-2,
+            "power S2": total(pulse**2, ~is_s1) / s2 * 1e-2,
+        }
+
+    return per_event
+
+
+LEVELS = {"quanta": quanta, "areas": areas, "hits": hits, "records": records}
