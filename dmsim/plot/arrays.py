@@ -20,7 +20,7 @@ def sensor_arrays(detector: Detector) -> Figure:
     on = np.asarray(sensors.efficiency) > 0
     radius = float(detector.geometry.radius_mm)
     n_top = sensors.n_top
-    figure, axes = plt.subplots(1, 2, figsize=(10, 5.4), layout="constrained", sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 5.8), layout="constrained", sharex=True, sharey=True)
     for ax, channels, side in (
         (axes[0], np.arange(n_top), "top"),
         (axes[1], np.arange(n_top, sensors.n_sensors), "bottom"),
@@ -41,7 +41,7 @@ def sensor_arrays(detector: Detector) -> Figure:
         ax.add_patch(plt.Circle((0, 0), radius, fill=False, edgecolor="black", linewidth=1))
         reach = 1.05 * max(radius, np.hypot(x, y).max() + size)
         ax.set(
-            title=f"{side}: {channels.size} sensors, channels {channels[0]} to {channels[-1]}",
+            title=f"{side}: channels {channels[0]} to {channels[-1]} ({channels.size})",
             xlabel="x [mm]",
             aspect="equal",
             xlim=(-reach, reach),
