@@ -103,17 +103,17 @@ def _whole(name: str, values: Any) -> np.ndarray:
 
 
 def _interactions(interaction: Any) -> np.ndarray:
-    entries = [interaction] if isinstance(interaction, str | int) else list(interaction)
-    known = {member.value for member in Interaction}
-    codes = []
-    for entry in entries:
-        if isinstance(entry, str):
-            codes.append(Interaction.named(entry).value)
-        elif int(entry) in known:
-            codes.append(int(entry))
-        else:
-            raise ValueError(f"interaction {entry!r} is not known: numbers go from 0 to {max(known)}")
-    return np.array(codes, np.int64)
+    if isinstance(interaction, str):
+        return np.array([Interaction.named(interaction).value])
+    array = np.atleast_1d(np.asarray(interaction))
+    if array.dtype.kind == "U" or array.dtype == object:
+        return np.array([Interaction.named(str(entry)).value for entry in array], np.int64)
+    codes = _whole("interaction", array)
+    unknown = ~np.isin(codes, [member.value for member in Interaction])
+    if unknown.any():
+        last = max(Interaction).value
+        raise ValueError(f"interaction {codes[unknown][0]} is not known: numbers go from 0 to {last}")
+    return codes
 
 
 def _common_length(arrays: dict[str, np.ndarray]) -> int:
