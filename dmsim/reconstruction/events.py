@@ -24,7 +24,7 @@ def delay_offset_ns(detector: Detector) -> float:
     )  # fmt: skip
     singlet = float(liquid.singlet_fraction_er)
     mean_liquid = (
-        singlet * float(liquid.singlet_lifetime_ns) + (1 - singlet) * float(liquid.triplet_lifetime_ns)
+        singlet * float(liquid.singlet_lifetime_ns) + (1 - singlet) * float(liquid.triplet_lifetime_er_ns)
     )  # fmt: skip
     return float(gas.gap_transit_ns) / 2 + mean_gas - mean_liquid
 

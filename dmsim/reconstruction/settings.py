@@ -45,8 +45,19 @@ class Settings(BaseModel):
 
     merge_max_duration_ns: Annotated[float, Field(ge=0, le=1e7)] = 50_000.0  # 0: do not merge S2 pieces
     # largest gap [ns] between S2 pieces that are merged, against log10 of their joint area [PE]
-    merge_log10_area: tuple[float, ...] = (1.7, 4.0, 5.0)
-    merge_gap_ns: tuple[float, ...] = (2.65e4, 2.6e3, 0.0)
+    merge_log10_area: tuple[float, ...] = (1.84, 2.18, 2.51, 2.84, 3.18, 3.51, 3.84, 4.18, 4.51, 4.84)
+    merge_gap_ns: tuple[float, ...] = (
+        2.84e4,
+        2.37e4,
+        1.97e4,
+        1.83e4,
+        1.72e4,
+        1.89e4,
+        1.95e4,
+        1.63e4,
+        1.21e4,
+        0.0,
+    )
 
     position_max_steps: Annotated[int, Field(ge=1, le=100)] = 8  # Fisher-scoring steps; assumed
     max_drift_excess: Annotated[float, Field(ge=0, le=10)] = 0.05  # over the cathode's drift time; assumed
