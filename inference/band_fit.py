@@ -17,7 +17,7 @@ from inference.likelihood.band_events import make_band_model
 from inference.likelihood.band_likelihood import BandLikelihood, Residuals, residuals
 from inference.parameters import FreeParameters
 from inference.sampling.nuts import Chains, sample
-from inference.sampling.surrogate import expand
+from inference.sampling.surrogate import Linearised, expand
 
 DEFAULT_FREE = ("g1", "se_gain", "extraction", "recombination")
 
@@ -29,6 +29,8 @@ RELATIVE_WIDTHS = {
         "extraction": 0.05,  # assumed, for the same reason
     }
 }
+
+_MIN_LEARNING_RATE = 0.5  # posterior standard deviations
 
 Progress = Callable[[str, int, int], None]  # what, done, to do
 
@@ -117,6 +119,19 @@ def predict_band(
     return PredictedBand(mean, jnp.sqrt(square), sum((b.n_effective for b in bands), jnp.zeros(())))
 
 
+def _compare(stand_in: Array, exact: Array, log_likelihood: Callable[[Array], Array]) -> SurrogateCheck:
+    off = np.asarray(stand_in - exact).reshape(len(exact), 2, -1)
+    rms = np.sqrt(np.mean(off**2, axis=(0, 2)))
+    logs = log_likelihood(exact)
+    return SurrogateCheck(
+        n_points=len(exact),
+        mean_rms_dex=float(rms[0]),
+        width_rms_dex=float(rms[1]),
+        log_density_spread=float(jnp.std(log_likelihood(stand_in) - logs)),
+        log_density_model_spread=float(jnp.std(logs)),
+    )
+
+
 def fit_band(
     key: PRNGKeyArray,
     detector: Detector,
@@ -159,26 +174,36 @@ def fit_band(
     likelihood = BandLikelihood(model, band)
     report = on_progress or (lambda what, done, total: None)
 
+    linearised = Linearised(lambda vector: jnp.concatenate(model(free.unpack(vector, detector)).curves()))
+    target = jnp.concatenate([jnp.asarray(band.mean), jnp.asarray(band.width)])
+
+    def whiten(vector, error):
+        """A factor of the covariance, and Newton's step in it, with the prior's as unit."""
+        value, jacobian = linearised(vector)
+        scaled = jacobian / error[:, None]
+        eigen, axes = jnp.linalg.eigh(scaled.T @ scaled + jnp.eye(len(free)))
+        factor = axes / jnp.sqrt(eigen)
+        return factor, factor.T @ (scaled.T @ ((target - value) / error))
+
+    start = free.pack(detector)
+    report("expanding", 0, 1)
+    directions, newton = whiten(start, jnp.concatenate(likelihood.errors(_predict(model, detector))))
     fit = minimize(
         lambda d: -likelihood.log_density(d),
         free,
         detector,
         n_steps=n_steps,
+        learning_rate=max(_MIN_LEARNING_RATE, 4 * float(jnp.max(jnp.abs(newton))) / n_steps),
+        start=start,
+        directions=directions,
         prior_weight=1.0,
         on_step=lambda step, _: report("fitting", step, n_steps),
     )
-    n_bins = len(band)
-    errors = likelihood.errors(_predict(model, fit.detector))
-
-    def predict(vector: Float[Array, "parameter"]) -> Float[Array, "output"]:
-        predicted = model(free.unpack(vector, detector))
-        return jnp.concatenate([predicted.mean, predicted.width])
-
+    error = jnp.concatenate(likelihood.errors(_predict(model, fit.detector)))
+    directions, _ = whiten(fit.vector, error)
     surrogate = expand(
-        predict, fit.vector, on_evaluation=lambda done, total: report("expanding", done, total)
+        linearised, fit.vector, directions, on_evaluation=lambda i, n: report("expanding", i, n)
     )
-    target = jnp.concatenate([jnp.asarray(band.mean), jnp.asarray(band.width)])
-    error = jnp.concatenate(errors)
 
     def log_likelihood(prediction):
         return -0.5 * jnp.sum(((prediction - target) / error) ** 2)
@@ -187,25 +212,15 @@ def fit_band(
         return log_likelihood(surrogate(vector)) + free.log_prior(vector) + free.log_jacobian(vector)
 
     report("sampling", 0, 1)
-    chains = sample(key_sample, log_posterior, fit.vector, n_samples=n_samples)
+    chains = sample(key_sample, log_posterior, fit.vector, directions=directions, n_samples=n_samples)
     report("sampling", 1, 1)
 
-    full = eqx.filter_jit(predict)
     points = jnp.asarray(chains.flat[:: max(len(chains.flat) // n_check, 1)][:n_check])
     exact = []
     for number, point in enumerate(points, start=1):
-        exact.append(full(point))
+        exact.append(jnp.concatenate(_predict(model, free.unpack(point, detector)).curves()))
         report("checking", number, len(points))
-    exact, stand_in = jnp.stack(exact), jax.vmap(surrogate)(points)
-    rms = np.sqrt(np.mean(np.asarray(stand_in - exact).reshape(-1, 2, n_bins) ** 2, axis=(0, 2)))
-    logs = jax.vmap(log_likelihood)(exact)
-    check = SurrogateCheck(
-        n_points=len(points),
-        mean_rms_dex=float(rms[0]),
-        width_rms_dex=float(rms[1]),
-        log_density_spread=float(jnp.std(jax.vmap(log_likelihood)(stand_in) - logs)),
-        log_density_model_spread=float(jnp.std(logs)),
-    )
+    check = _compare(jax.vmap(surrogate)(points), jnp.stack(exact), jax.vmap(log_likelihood))
 
     def independent(d):
         return predict_band(

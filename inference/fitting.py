@@ -32,6 +32,7 @@ def minimize(
     n_steps: int = 100,
     learning_rate: float = 0.3,
     start: Float[Array, "parameter"] | None = None,
+    directions: Float[Array, "parameter parameter"] | None = None,
     prior_weight: float = 0.0,
     on_step: Callable[[int, float], None] | None = None,
 ) -> FitResult:
@@ -45,8 +46,11 @@ def minimize(
         free: which leaves; steps are taken in units of about a prior standard deviation.
         detector: all other leaves.
         n_steps: > 0.
-        learning_rate: size of the first steps in those units, > 0.
+        learning_rate: size of the first steps, > 0, in those units or along `directions`.
         start: unconstrained vector to start from; the detector's own values if not given.
+        directions: columns are steps of equal importance, such as a Cholesky factor of an estimated
+            covariance; steps are then taken in them. Adam alone crawls along a valley between correlated
+            parameters. Each parameter is its own direction if not given.
         prior_weight: times -log prior, added to the loss; 1 makes a loss that is a negative log likelihood
             a posterior mode.
         on_step: called with step number and loss, for progress.
@@ -68,10 +72,13 @@ def minimize(
         return value - prior_weight * free.log_prior(vector) if prior_weight else value
 
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, n_steps, alpha=0.01))
-    vector = free.pack(detector) if start is None else jnp.asarray(start)
-    state = optimiser.init(vector)
+    origin = free.pack(detector) if start is None else jnp.asarray(start)
+    directions = jnp.eye(len(free), dtype=origin.dtype) if directions is None else directions
+    position = jnp.zeros_like(origin)  # along the directions
+    state = optimiser.init(position)
     losses, vectors = [], []
     for step in range(n_steps + 1):
+        vector = origin + directions @ position
         value, gradient = evaluate(vector, detector)
         if not bool(jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))):
             at = ", ".join(f"{n} = {v:.5g}" for n, v in zip(free.names, free.values(vector), strict=True))
@@ -81,8 +88,8 @@ def minimize(
         if on_step is not None:
             on_step(step, losses[-1])
         if step < n_steps:
-            updates, state = optimiser.update(gradient, state, vector)
-            vector = optax.apply_updates(vector, updates)
+            updates, state = optimiser.update(directions.T @ gradient, state, position)
+            position = jnp.asarray(optax.apply_updates(position, updates))
     best = int(np.argmin(losses))
     trajectory = np.asarray(jax.vmap(free.values)(jnp.stack(vectors)))
     return FitResult(
@@ -98,6 +105,4 @@ def minimize(
 def maximize(objective: Callable[[Detector], Float[Array, ""]], *args, **options) -> FitResult:
     """Maximise objective(detector): `minimize` of its negative, with the sign of the losses turned back."""
     result = minimize(lambda detector: -objective(detector), *args, **options)
-    return eqx.tree_at(
-        lambda r: (r.loss, r.loss_trajectory), result, (-result.loss, -result.loss_trajectory)
-    )
+    return eqx.tree_at(lambda r: (r.loss, r.loss_trajectory), result, (-result.loss, -result.loss_trajectory))

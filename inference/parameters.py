@@ -10,6 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -80,7 +81,7 @@ def resolve(detector: Detector, name: str) -> str:
     return base if index is None else f"{base}[{index}]"
 
 
-def _node(tree, path: str):
+def _node(tree: Any, path: str) -> Any:
     for word in path.split("."):
         if isinstance(tree, Mapping):
             tree = tree[word]
@@ -164,15 +165,16 @@ class Parameter(eqx.Module):
     transform: Transform  # unconstrained -> physical; 0 -> start
 
     def __init__(self, name: str, path: str, start: float, prior: dist.Distribution, unit: str = ""):
-        if not bool(prior.support(start)):
-            raise ValueError(f"{name} starts at {start}, outside its prior's support {prior.support}")
+        support: Any = prior.support
+        if not bool(support(start)):
+            raise ValueError(f"{name} starts at {start}, outside its prior's support {support}")
         self.name, self.path, self.start, self.prior, self.unit = name, path, start, prior, unit
-        to_support = biject_to(prior.support)
+        to_support = biject_to(support)
         centre = to_support.inv(jnp.asarray(start, jnp.float32))
         slope = jnp.exp(to_support.log_abs_det_jacobian(centre, to_support(centre)))
         width = jnp.sqrt(prior.variance) if jnp.isfinite(prior.variance) else jnp.abs(start) + 1.0
         # a prior wider than the bounds' scale would make steps of many e-folds
-        scale = jnp.minimum(width / slope, 1.0) if prior.support is not constraints.real else width / slope
+        scale = jnp.minimum(width / slope, 1.0) if support is not constraints.real else width / slope
         self.transform = ComposeTransform([AffineTransform(centre, scale), to_support])
 
 
@@ -252,12 +254,10 @@ class FreeParameters(eqx.Module):
     def log_prior(self, vector: Float[Array, "parameter"]) -> Float[Array, ""]:
         """Log prior density of the physical values. Gradient: exact."""
         values = self.values(vector)
-        return sum((p.prior.log_prob(values[i]) for i, p in enumerate(self)), jnp.zeros(()))
+        return jnp.sum(jnp.stack([jnp.asarray(p.prior.log_prob(values[i])) for i, p in enumerate(self)]))
 
     def log_jacobian(self, vector: Float[Array, "parameter"]) -> Float[Array, ""]:
         """Log |d physical / d unconstrained|, which makes a density of the vector out of `log_prior`."""
         values = self.values(vector)
-        return sum(
-            (p.transform.log_abs_det_jacobian(vector[i], values[i]) for i, p in enumerate(self)),
-            jnp.zeros(()),
-        )
+        terms = [p.transform.log_abs_det_jacobian(vector[i], values[i]) for i, p in enumerate(self)]
+        return jnp.sum(jnp.stack([jnp.asarray(term) for term in terms]))

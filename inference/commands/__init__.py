@@ -1,0 +1,1 @@
+"""Commands that need `inference`, for the command line of dmsim."""

@@ -1,0 +1,1 @@
+"""How probable data are for a detector."""

@@ -55,6 +55,10 @@ class PredictedBand(eqx.Module):
     width: Float[Array, "bin"]  # its standard deviation
     n_effective: Float[Array, "bin"]  # (sum of weights)^2 / sum of squared weights
 
+    def curves(self) -> tuple[Float[Array, "bin"], Float[Array, "bin"]]:
+        """Mean and width."""
+        return self.mean, self.width
+
 
 class BandModel(eqx.Module):
     """Events in a fiducial volume and the bins to sort them into; call it with a detector.
@@ -156,7 +160,9 @@ class BandModel(eqx.Module):
             y = s2 - jnp.log10(jnp.where(inside, cs1, 1.0)) - reference[jnp.minimum(bins, n_bins - 1)]
             # one scatter a moment: XLA:CPU fuses a scatter of stacked rows with their making, 7 times slower
             moments = (weight, weight * y, weight * y**2, weight**2)
-            return jnp.stack([jax.ops.segment_sum(m.reshape(-1), bins.reshape(-1), n_bins + 1) for m in moments])
+            return jnp.stack(
+                [jax.ops.segment_sum(m.reshape(-1), bins.reshape(-1), n_bins + 1) for m in moments]
+            )
 
         columns = (n_photons, chance, log_s2, correction, smear)
         padding = -len(deposits) % _CHUNK if len(deposits) > _CHUNK else 0

@@ -42,7 +42,7 @@ def sample(
     log_density: Callable[[Float[Array, "parameter"]], Float[Array, ""]],
     start: Float[Array, "parameter"],
     *,
-    scale: Float[Array, "parameter"] | float = 0.1,
+    directions: Float[Array, "parameter parameter"] | None = None,
     n_chains: int = 4,
     n_warmup: int = 500,
     n_samples: int = 1000,
@@ -53,14 +53,20 @@ def sample(
         key: of all chains.
         log_density: of an unconstrained vector, Jacobian included.
         start: chains start around it.
-        scale: standard deviation of the chains' starts about `start`.
+        directions: a Cholesky factor of an estimated covariance, in which the sampler moves and the chains
+            start; each parameter is its own direction if not given.
         n_chains: run side by side, > 1.
         n_warmup: draws a chain to adapt step and mass matrix, not kept.
         n_samples: draws a chain.
     """
     key_start, key_run = jax.random.split(key)
-    starts = start + scale * jax.random.normal(key_start, (n_chains, start.shape[0]), start.dtype)
-    kernel = NUTS(potential_fn=lambda vector: -log_density(vector), dense_mass=True)
+    directions = jnp.eye(start.shape[0], dtype=start.dtype) if directions is None else directions
+    starts = jax.random.normal(key_start, (n_chains, start.shape[0]), start.dtype)
+    kernel = NUTS(
+        potential_fn=lambda position: -log_density(start + directions @ position),
+        dense_mass=True,
+        target_accept_prob=0.9,
+    )
     mcmc = MCMC(
         kernel,
         num_warmup=n_warmup,
@@ -70,7 +76,7 @@ def sample(
         progress_bar=False,
     )
     mcmc.run(key_run, init_params=starts, extra_fields=("diverging",))
-    draws = np.asarray(mcmc.get_samples(group_by_chain=True))
+    draws = np.asarray(start + mcmc.get_samples(group_by_chain=True) @ directions.T)
     return Chains(
         draws=draws,
         r_hat=np.atleast_1d(split_gelman_rubin(draws)),

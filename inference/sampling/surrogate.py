@@ -22,11 +22,25 @@ class Quadratic(eqx.Module):
         return self.value + self.jacobian @ d + 0.5 * jnp.einsum("oij,i,j->o", self.hessian, d, d)
 
 
+class Linearised(eqx.Module):
+    """A prediction and its Jacobian at any vector, compiled once."""
+
+    predict: Callable[[Float[Array, "parameter"]], Float[Array, "output"]]
+
+    @eqx.filter_jit
+    def __call__(
+        self, vector: Float[Array, "parameter"]
+    ) -> tuple[Float[Array, "output"], Float[Array, "output parameter"]]:
+        """Value and Jacobian. Gradient: not meant to be differentiated again."""
+        value, push = jax.linearize(self.predict, vector)
+        return value, jax.vmap(push, out_axes=1)(jnp.eye(vector.shape[0], dtype=vector.dtype))
+
+
 def expand(
-    predict: Callable[[Float[Array, "parameter"]], Float[Array, "output"]],
+    model: Linearised,
     centre: Float[Array, "parameter"],
+    steps: Float[Array, "parameter parameter"],
     *,
-    step: Float[Array, "parameter"] | float = 0.5,
     on_evaluation: Callable[[int, int], None] | None = None,
 ) -> Quadratic:
     """Expand a prediction: its own Jacobian, and second derivatives by central differences of Jacobians.
@@ -34,33 +48,20 @@ def expand(
     Takes 2 n + 1 Jacobians of n parameters.
 
     Args:
-        predict: differentiable in forward mode.
+        model: the prediction.
         centre: where to expand, usually the best fit.
-        step: half distance of the differences, in units of the vector.
+        steps: columns are the half distances of the differences, about as far as the stand-in will be used;
+            they must span the space.
         on_evaluation: called with the number of Jacobians done and to do, for progress.
     """
     n = centre.shape[0]
-
-    @eqx.filter_jit
-    def value_and_jacobian(vector):
-        value, push = jax.linearize(predict, vector)
-        return value, jax.vmap(push, out_axes=1)(jnp.eye(n, dtype=vector.dtype))
-
-    done = 0
-
-    def jacobian(vector):
-        nonlocal done
-        done += 1
-        if on_evaluation is not None:
-            on_evaluation(done, 2 * n + 1)
-        return value_and_jacobian(vector)
-
-    value, first = jacobian(centre)
-    steps = jnp.broadcast_to(jnp.asarray(step, centre.dtype), (n,))
+    report = on_evaluation or (lambda done, total: None)
+    value, first = model(centre)
+    report(1, 2 * n + 1)
     second = []
-    for axis in range(n):
-        shift = jnp.zeros_like(centre).at[axis].set(steps[axis])
-        above, below = jacobian(centre + shift)[1], jacobian(centre - shift)[1]
-        second.append((above - below) / (2 * steps[axis]))
-    hessian = jnp.stack(second, axis=2)
+    for number, shift in enumerate(steps.T):
+        second.append((model(centre + shift)[1] - model(centre - shift)[1]) / 2)
+        report(2 * number + 3, 2 * n + 1)
+    # second[j] = H steps[:, j], so H = second steps^-1
+    hessian = jnp.stack(second, axis=2) @ jnp.linalg.inv(steps)
     return Quadratic(centre, value, first, (hessian + hessian.swapaxes(1, 2)) / 2)

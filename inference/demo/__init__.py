@@ -1,0 +1,1 @@
+"""The demonstration: a calibration that is simulated, reconstructed and fitted."""
