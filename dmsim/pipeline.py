@@ -22,7 +22,8 @@ from dmsim import quanta as quanta_stage
 from dmsim.detector import Detector
 from dmsim.records import Areas, Deposits, ElectronClouds, Events, Hits, Peaks, Quanta, RawRecords
 
-_QUANTA, _CHARGE, _LIGHT, _AREAS, _ELECTRONICS = range(1, 6)  # stages, for keys
+_QUANTA, _CHARGE, _LIGHT, _AREAS = range(1, 5)  # stages, for keys
+_ELECTRONICS = -2  # branch of the user's key that is no event number, so that no deposit shares these draws
 
 _S1_PAGE, _ELECTRON_PAGE, _S2_PAGE = 64, 64, 16
 _BATCH_PHOTONS = 400_000  # detected photons simulated at a time; temporaries stay under 1 GB
@@ -208,9 +209,9 @@ def _plan(detector: Detector, clouds: ElectronClouds, n_s1: Float[Array, "deposi
     pages = n_electrons * (np.maximum(photons, 0) / _S2_PAGE + 0.6)
     margin = 6 * np.sqrt(np.sum(n_electrons * photons * fano)) / _S2_PAGE + 1
     return _Sizes(
-        s1=ragged.bucket(int(np.sum(np.ceil(s1 / _S1_PAGE)))),
-        electrons=ragged.bucket(int(np.sum(np.ceil(n_electrons / _ELECTRON_PAGE)))),
-        s2=ragged.bucket(int(np.sum(pages) + margin)),
+        s1=ragged.bucket(np.sum(np.ceil(s1 / _S1_PAGE)), page_size=_S1_PAGE),
+        electrons=ragged.bucket(np.sum(np.ceil(n_electrons / _ELECTRON_PAGE)), page_size=_ELECTRON_PAGE),
+        s2=ragged.bucket(np.sum(pages) + margin, page_size=_S2_PAGE),
     )
 
 
@@ -244,7 +245,11 @@ def _simulate_hits(words: rng.Words, detector: Detector, deposits: Deposits, qua
         hits = _hits(words, detector, deposits, quanta, clouds, n_s1, sizes)
         if ragged.concrete(hits.n_overflow, what="simulate_hits") == 0:
             return hits
-        sizes = _Sizes(*(ragged.bucket(size + 1) for size in sizes))
+        sizes = _Sizes(
+            ragged.bucket(sizes.s1 + 1, page_size=_S1_PAGE),
+            ragged.bucket(sizes.electrons + 1, page_size=_ELECTRON_PAGE),
+            ragged.bucket(sizes.s2 + 1, page_size=_S2_PAGE),
+        )
 
 
 def _records_of(words: rng.Words, detector: Detector, deposits: Deposits, hits: Hits) -> RawRecords:
@@ -317,10 +322,14 @@ def _select_events(deposits: Deposits, quanta: Quanta, start: int, stop: int) ->
 def _batches(detector: Detector, deposits: Deposits, quanta: Quanta, events_per_batch: int | None):
     """Borders of batches of events with a bounded number of detected photons."""
     if events_per_batch is not None:
+        if events_per_batch < 1:
+            raise ValueError(f"events_per_batch is {events_per_batch} events: must be at least 1")
         return [*range(0, deposits.n_events, events_per_batch), deposits.n_events]
     host = partial(ragged.concrete, what="simulate_records")
     gain = host(detector.electroluminescence.se_gain_phd) * host(detector.electrons.extraction_efficiency)
-    photons = host(quanta.n_electrons) * gain + host(quanta.n_photons) * host(detector.light.g1_phd_per_photon)
+    photons = host(quanta.n_electrons) * gain + host(quanta.n_photons) * host(
+        detector.light.g1_phd_per_photon
+    )
     per_event = np.bincount(host(deposits.event), photons, minlength=deposits.n_events)
     borders, held = [0], 0.0
     for event, expected in enumerate(per_event):
@@ -348,7 +357,7 @@ def iterate_records(
         Records of consecutive events; their concatenation does not depend on the batches.
 
     Raises:
-        ValueError: under `jax.jit` or `jax.vmap`.
+        ValueError: under `jax.jit` or `jax.vmap`, or if events_per_batch is under 1.
 
     Gradient: as `simulate_records`.
     """

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 _SMALLEST_BUCKET = 16
+_LARGEST = 2**30
 _BUCKETS_AN_OCTAVE = 2  # 9 % of slots empty on average; four would halve that and double the compilations
 
 
@@ -53,16 +54,26 @@ def paginate(counts: Int[Array, "parent"], *, page_size: int, n_pages: int) -> P
     return Pages(parent, child, valid, jnp.sum(counts - stored))
 
 
-def bucket(needed: int) -> int:
-    """The smallest capacity of the bucket ladder (2^(k/2)) that holds `needed`.
+def bucket(needed: float, *, page_size: int = 1) -> int:
+    """The smallest capacity of the bucket ladder, 16 x 2^(k/2), that holds `needed`.
+
+    Args:
+        needed: pages, or rows.
+        page_size: slots a page.
 
     Raises:
-        ValueError: if no 32-bit index reaches that far.
+        ValueError: if that is more slots than the largest bucket has (2^30: a 32-bit index reaches them), or
+            not a number.
     """
-    if needed > 2**30:
-        raise ValueError(f"{needed} slots are needed in one batch and 2^30 is the largest: simulate fewer events")
-    steps = math.ceil(_BUCKETS_AN_OCTAVE * math.log2(max(needed, 1) / _SMALLEST_BUCKET) - 1e-9)
-    return math.ceil(_SMALLEST_BUCKET * 2 ** (max(steps, 0) / _BUCKETS_AN_OCTAVE))
+    if not needed * page_size <= _LARGEST:  # NaN is refused as well
+        raise ValueError(
+            f"{needed * page_size:.4g} slots are needed in one batch, more photons than the largest bucket "
+            f"holds (2^30): simulate fewer events at a time, or look for NaN in deposits and detector"
+        )
+    step = 0
+    while (size := math.ceil(_SMALLEST_BUCKET * 2 ** (step / _BUCKETS_AN_OCTAVE))) < needed:
+        step += 1
+    return size
 
 
 def concrete(x: Array, *, what: str) -> np.ndarray:
@@ -75,6 +86,6 @@ def concrete(x: Array, *, what: str) -> np.ndarray:
         return np.asarray(jax.lax.stop_gradient(x))
     except jax.errors.TracerArrayConversionError:
         raise ValueError(
-            f"{what} needs concrete numbers to choose its array sizes, and runs here inside jax.jit or jax.vmap: "
-            "call it outside (it compiles its own kernels, and jax.grad and jax.jvp work on it)"
+            f"{what} needs concrete numbers to choose its array sizes, and runs here inside jax.jit or "
+            "jax.vmap: call it outside (it compiles its own kernels, and jax.grad and jax.jvp work on it)"
         ) from None

@@ -21,6 +21,7 @@ from dmsim import rng
 _SMALL_MEAN = 12.0  # below this mean the inverse CDF is summed term by term, above it is expanded
 _UNROLLED = 10
 _SMALL_STEPS = 40  # P(k >= 40 | mean 12) = 7e-11, under the 2^-24 grain of the uniforms
+_NEGLIGIBLE = 1e-9  # probability under that grain, and under the least pmf(0), 2^-23 of Binomial(23, 1/2)
 
 
 stop = jax.lax.stop_gradient
@@ -63,7 +64,10 @@ def implicit(
 
 
 def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Square root of x >= 0 (0 below), with gradient 0 instead of infinity at 0. Gradient: exact for x > 0."""
+    """Square root of x >= 0 (0 below), with gradient 0 instead of infinity at 0.
+
+    Gradient: exact for x > 0.
+    """
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
@@ -78,8 +82,9 @@ def _invert_small(u: Array, first: Array, ratio, large: Array) -> tuple[Array, A
     def steps(block, carry):
         k, pmf, cdf, large = carry
         for step in range(_UNROLLED):
-            k = k + (u > cdf)
             pmf = pmf * ratio(block * _UNROLLED + step)
+            # a float32 sum may stop short of 1: without the second condition the largest u runs on to the end
+            k = k + ((u > cdf) & (pmf > _NEGLIGIBLE))
             cdf = cdf + pmf
         return k, pmf, cdf, large
 
@@ -98,9 +103,7 @@ def _expand(u: Array, mean: Array, std: Array, skew: Array, kurtosis: Array) -> 
 
 
 @jax.custom_jvp
-def binomial(
-    u: Float[Array, "..."], n: Float[Array, "..."], p: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def binomial(u: Float[Array, "..."], n: Float[Array, "..."], p: Float[Array, "..."]) -> Float[Array, "..."]:
     """The Binomial(n, p) count at lower-tail probability u, as a float.
 
     Exact where n min(p, 1-p) < 12; above, a Cornish-Fisher expansion (total variation under 2e-3).
@@ -220,11 +223,10 @@ def binomial_log_pmf(
 
     Gradient: exact in n and p (conditional expectation); at k = n that of n is left out.
     """
-    k, n, p = jnp.broadcast_arrays(k, n, p)
+    # whatever depends on n or k alone is left unbroadcast: one logarithm an element remains
     inside, all_of_them = k < n, k == n
-    trials = jnp.where(inside, n, k + 1.0)
-    rest = trials - k
-    falling = k * jnp.log(trials) - (rest + 0.5) * jnp.log1p(-k / trials) - k
-    falling = falling + (1 / trials - 1 / rest) / 12
-    log_pmf = falling - jax.lax.lgamma(k + 1) + k * jnp.log(p) + rest * jnp.log1p(-p)
+    trials, rest = jnp.maximum(n, 1.0), jnp.maximum(n - k, 1.0)
+    ratio = jnp.where(inside, k / trials, 0.0)
+    log_pmf = k * (jnp.log(trials) + jnp.log(p) - 1) - (rest + 0.5) * jnp.log1p(-ratio)
+    log_pmf = log_pmf + rest * jnp.log1p(-p) + (1 / trials - 1 / rest) / 12 - jax.lax.lgamma(k + 1)
     return jnp.where(inside, log_pmf, jnp.where(all_of_them, k * jnp.log(p), -jnp.inf))

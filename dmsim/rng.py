@@ -50,9 +50,12 @@ def words_of(key: PRNGKeyArray) -> Words:
     Raises:
         ValueError: if the key is not a single Threefry key (two 32-bit words).
     """
-    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    if data.shape != (2,):
-        raise ValueError(f"key has data of shape {data.shape}: give one key from jax.random.key(seed)")
+    data = key
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        data = jax.random.key_data(key)
+    shape, dtype = jnp.shape(data), getattr(data, "dtype", type(data).__name__)
+    if shape != (2,) or dtype != jnp.uint32:
+        raise ValueError(f"key is {dtype} of shape {shape}: give one Threefry key, jax.random.key(seed)")
     return Words(data[0], data[1])
 
 

@@ -82,7 +82,8 @@ class Scintillation(eqx.Module):
     """Time structure of the prompt light in the liquid."""
 
     singlet_lifetime_ns: Float[Array, ""] = leaf("ns", 0.1, 100, "in the liquid")
-    triplet_lifetime_ns: Float[Array, ""] = leaf("ns", 0.1, 100, "in the liquid")
+    triplet_lifetime_ns: Float[Array, ""] = leaf("ns", 0.1, 100, "in the liquid, nuclear recoils and alphas")
+    triplet_lifetime_er_ns: Float[Array, ""] = leaf("ns", 0.1, 100, "in the liquid, electronic recoils")
     singlet_fraction_er: Float[Array, ""] = leaf("1", 0, 1, "electronic recoils")
     singlet_fraction_nr: Float[Array, ""] = leaf("1", 0, 1, "nuclear recoils")
     singlet_fraction_alpha: Float[Array, ""] = leaf("1", 0, 1, "alpha particles")
@@ -91,7 +92,9 @@ class Scintillation(eqx.Module):
     )
     recombination_slope_ns: Float[Array, ""] = leaf("ns", 0, 1000, "see recombination_base_ns")
     recombination_field_scale_v_per_cm: Float[Array, ""] = leaf("V/cm", 1, 1e5, "see recombination_base_ns")
-    recombination_nr_ns: Float[Array, ""] = leaf("ns", 0, 1000, "of nuclear recoils")
+    recombination_nr_ns: Float[Array, ""] = leaf(
+        "ns", 0, 1000, "the same for directly excited light of nuclear recoils"
+    )
     propagation_ns: Float[Array, ""] = leaf(
         "ns", 0, 1000, "mean of an exponential path to the sensor, reflections included"
     )

@@ -1,7 +1,7 @@
 """Photoelectrons of S1."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dmsim import relax, rng
 from dmsim.detector import Detector
@@ -17,6 +17,12 @@ _SENSOR, _DECAY, _RECOMBINATION, _ARRIVAL, _CHARGE = (jnp.uint32(0x51000000 + (k
 RECOMBINATION_CUTOFF_NS = 1e4
 
 
+def _kinds(deposits: Deposits) -> tuple[Bool[Array, "deposit"], Bool[Array, "deposit"]]:
+    """Which deposits are nuclear, and which electronic recoils."""
+    is_nr = deposits.interaction == Interaction.NR
+    return is_nr, ~is_nr & (deposits.interaction != Interaction.ALPHA)
+
+
 def _singlet_fraction(detector: Detector, interaction) -> Float[Array, "deposit"]:
     scintillation = detector.scintillation
     return jnp.select(
@@ -26,20 +32,22 @@ def _singlet_fraction(detector: Detector, interaction) -> Float[Array, "deposit"
     )
 
 
-def recombination_ns(detector: Detector, deposits: Deposits) -> Float[Array, "deposit"]:
-    """Time scale tau_R of recombination light [ns].
+def _delays_ns(
+    detector: Detector, deposits: Deposits
+) -> tuple[Float[Array, "deposit"], Float[Array, "deposit"]]:
+    """Time scales tau_R [ns] of the delay before excimers decay: of recombined and of directly excited light.
 
     Gradient: exact.
-    Source: NEST (arXiv:2211.10726): tau_R = (7.3138 + 3.8431 log10 E) exp(-0.009 F) for ER, E <= 1 MeV;
-    0.5 ns for NR and alphas.
+    Source: NEST (arXiv:2211.10726): (7.3138 + 3.8431 log10 E) exp(-0.009 F) for recombination in ER,
+    E <= 1 MeV; 0.5 ns for direct excitation in NR. All other light has none (tests/physics/test_signals.py).
     """
     scintillation = detector.scintillation
     field = detector.xenon.field_at(detector.geometry.height_mm(deposits.z_mm))
     energy = jnp.clip(deposits.energy_kev, 1e-3, 1e3)
     er = scintillation.recombination_base_ns + scintillation.recombination_slope_ns * jnp.log10(energy)
     er = jnp.maximum(er, 0.0) * jnp.exp(-field / scintillation.recombination_field_scale_v_per_cm)
-    dense = (deposits.interaction == Interaction.NR) | (deposits.interaction == Interaction.ALPHA)
-    return jnp.where(dense, scintillation.recombination_nr_ns, er)
+    is_nr, is_er = _kinds(deposits)
+    return jnp.where(is_er, er, 0.0), jnp.where(is_nr, scintillation.recombination_nr_ns, 0.0)
 
 
 def sample_s1_hits(
@@ -76,19 +84,22 @@ def sample_s1_hits(
     u_sensor, u_which = draw(_SENSOR)
     sensor, sensor_weight = choose_sensor(u_sensor, parent, cumulative(pattern), pattern)
 
+    _, is_er = _kinds(deposits)
+    triplet_ns = jnp.where(is_er, scintillation.triplet_lifetime_er_ns, scintillation.triplet_lifetime_ns)
     u_decay, u_branch = draw(_DECAY)
     decay_ns = two_exponentials(
         u_which,
         u_decay,
         fast_fraction=_singlet_fraction(detector, deposits.interaction)[parent],
         fast_ns=scintillation.singlet_lifetime_ns,
-        slow_ns=scintillation.triplet_lifetime_ns,
+        slow_ns=triplet_ns[parent],
     )
     recombined = 1 - quanta.n_excitons / jnp.maximum(quanta.n_photons, 1)
     late = u_branch < recombined[parent]
     branch_weight = relax.weight(jnp.where(late, recombined[parent], 1 - recombined[parent]))
     u_recombination, u_path = draw(_RECOMBINATION)
-    tau = recombination_ns(detector, deposits)[parent]
+    late_ns, prompt_ns = _delays_ns(detector, deposits)
+    tau = jnp.where(late, late_ns[parent], prompt_ns[parent])
     floor = relax.stop(tau / (tau + RECOMBINATION_CUTOFF_NS))
     delay_ns = tau * (1 / (floor + (1 - floor) * u_recombination) - 1)
 
@@ -97,7 +108,7 @@ def sample_s1_hits(
     time_ns = (
         deposits.time_ns[parent]
         + decay_ns
-        + jnp.where(late, delay_ns, 0.0)
+        + delay_ns
         - scintillation.propagation_ns * jnp.log(u_path)
         + detector.electronics.transit_time_spread_ns * z_transit
     )
