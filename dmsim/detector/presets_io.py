@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from dmsim.detector import model, schema
+from dmsim.detector import consistency, model, schema
 from dmsim.detector.layouts import LAYOUTS
 from dmsim.detector.light import LightResponse
 from dmsim.detector.quantities import specs
@@ -95,12 +95,17 @@ def load_detector(name_or_path: str | Path, *, dtype: Any = None) -> model.Detec
 
     tables = {name: built(getattr(preset, name), owner) for name, owner in schema.TABLES.items()}
     light = LightResponse(**tables.pop("light"), sensors=_sensors(preset.sensors, dtype, path.name))
-    return model.Detector(
+    detector = model.Detector(
         **{name: schema.TABLES[name](**fields) for name, fields in tables.items()},
         light=light,
         quanta=QuantaParameters.nest(preset.quanta.generation.value, dtype=dtype),
         name=path.stem,
     )
+    try:
+        consistency.check(detector)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    return detector
 
 
 def _sensors(table: Any, dtype: Any, where: str) -> SensorArray:

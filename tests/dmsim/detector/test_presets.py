@@ -357,3 +357,29 @@ def test_cut_shell_names_the_file(tmp_path):
 
 def test_folder_holds_only_presets():
     assert {entry.name for entry in presets_io._FOLDER.iterdir()} == {f"{name}.toml" for name in PRESETS}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "needle"),
+    [
+        ("value = [158.92, ", "value = [-58.92, ", "must be above 0 everywhere between cathode and gate"),
+        ("baseline_adc = { value = 16000", "baseline_adc = { value = 17000", "below 2^n_bits = 16384"),
+        ("s1_slope_z = { value = 0.1744", "s1_slope_z = { value = -0.99", "an S1 yield of"),
+        ("g1_phd_per_photon = { value = 0.117", "g1_phd_per_photon = { value = 0.99", "must be at most 1"),
+    ],
+)
+def test_numbers_that_contradict_each_other(tmp_path, old, new, needle):
+    text = preset_path("lux").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "mine.toml").write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=r"^mine\.toml: .*must be") as caught:
+        load_detector(tmp_path / "mine.toml")
+    assert needle in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_field_of_zero(tmp_path):
+    text = preset_path("xenonnt").read_text().replace("value = [23.0]", "value = [0.0]")
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(ValueError, match="field_v_per_cm gives 0 V/cm at height"):
+        load_detector(tmp_path / "mine.toml")
