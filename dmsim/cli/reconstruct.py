@@ -42,6 +42,15 @@ def run(args: argparse.Namespace) -> int:
 
     source = open_records(args.input)
     detector = load_detector(args.detector or _simulated_detector(source.provenance, args.input))
+    if (
+        not args.detector
+        and source.provenance
+        and tree_sha256(detector) != source.provenance["detector_sha256"]
+    ):
+        raise ValueError(
+            f"{args.input} was simulated in a detector {detector.name} that is not today's "
+            "preset of that name: give --detector, a preset or the TOML file that was used"
+        )
     settings = load_settings(args.settings) if args.settings else Settings()
     gap_ns = _gap_ns(args.event_gap_us, detector)
     if args.out.resolve() == args.input.resolve():

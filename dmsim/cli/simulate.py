@@ -63,9 +63,12 @@ def run(args: argparse.Namespace) -> int:
     from dmsim.cli.output import open_output  # noqa: PLC0415
     from dmsim.cli.progress import track  # noqa: PLC0415
     from dmsim.io.provenance import Provenance, precision_of, tree_sha256  # noqa: PLC0415
+    from dmsim.io.strax_folders import check_run_id  # noqa: PLC0415
 
     if args.format == "strax" and args.level != "records":
         raise ValueError(f"--format strax holds records, and --level is {args.level}: give --level records")
+    if args.format == "strax":
+        check_run_id(args.run_id)
     detector = load_detector(args.detector)
     source = sources.named(args.source)
     options = _source_options(source, args)

@@ -58,6 +58,18 @@ def _sorted_pairs(value: Any) -> Any:
     return value
 
 
+def check_run_id(run_id: str) -> None:
+    """Refuse names of runs that strax's folders cannot have.
+
+    Raises:
+        ValueError: if the name has a "-" or "/", starts with "_", or is empty.
+    """
+    if "-" in run_id or "/" in run_id or run_id.startswith("_") or not run_id:
+        raise ValueError(
+            f'run id {run_id!r}: strax folders need one without "-" or "/" that does not start with "_"'
+        )
+
+
 class FolderWriter:
     """Writes one data type of one run; goes on with what an interrupted writer left."""
 
@@ -88,10 +100,7 @@ class FolderWriter:
         Raises:
             ValueError: for a name that strax does not understand, or data of another provenance.
         """
-        if "-" in run_id or "/" in run_id or run_id.startswith("_") or not run_id:
-            raise ValueError(
-                f'run id {run_id!r}: strax folders need one without "-" or "/" that starts with no "_"'
-            )
+        check_run_id(run_id)
         if compressor not in CODECS:
             raise ValueError(f"compressor {compressor!r} is not known: choose one of {', '.join(CODECS)}")
         self.prefix = f"{data_type}-{lineage_hash(lineage)}"

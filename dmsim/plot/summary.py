@@ -49,7 +49,7 @@ def _cloud(ax: Axes, x: np.ndarray, y: np.ndarray, x_label: str, y_label: str) -
     if x.size > 20_000:
         ax.hexbin(x, y, gridsize=120, mincnt=1, bins="log", cmap="viridis")
     else:
-        ax.scatter(x, y, s=max(1.5, 12 - 2.5 * np.log10(max(x.size, 1))), alpha=0.6, lw=0, color="#3182bd")
+        ax.scatter(x, y, s=max(2.0, 24 - 5 * np.log10(max(x.size, 1))), alpha=0.6, lw=0, color="#3182bd")
     ax.set(xlabel=x_label, ylabel=y_label)
 
 

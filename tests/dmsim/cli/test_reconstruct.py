@@ -1,0 +1,193 @@
+import shutil
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+
+import dmsim
+from dmsim.cli.main import main
+from dmsim.io import TableReader, tables
+
+EVENTS, CHUNK = 6, 4
+SIMULATE = ("simulate", "-d", "xenonnt", "-s", "kr83m", "-n", str(EVENTS), "--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """One simulation in both formats."""
+    folder = tmp_path_factory.mktemp("simulated")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("COMPILATION_CACHE_DIR", "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+                     "PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"):  # fmt: skip
+            patch.setenv(f"JAX_{name}", "1")
+        for kind, chunk in (("parquet", CHUNK), ("strax", 2)):
+            out = str(folder / kind)
+            assert main([*SIMULATE, "--format", kind, "-o", out, "--chunk-events", str(chunk)]) == 0
+    return folder
+
+
+def rows(folder, kind):
+    parts = [tables.unpack(table, kind).columns for table in TableReader(folder / kind)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def test_both_formats_and_all_chunks_give_the_same(simulated, dmsim_command, tmp_path):
+    for kind in ("parquet", "strax"):
+        status, output, error = dmsim_command("reconstruct", simulated / kind, "-o", tmp_path / kind)
+        assert (status, error) == (0, "")
+        assert "overflow            0 records" in output
+        assert (tmp_path / kind / "events.png").read_bytes().startswith(b"\x89PNG")
+    events = rows(tmp_path / "parquet", "events")
+    np.testing.assert_array_equal(events["event"], np.arange(EVENTS))
+    for kind in ("peaks", "events"):
+        one, other = rows(tmp_path / "parquet", kind), rows(tmp_path / "strax", kind)
+        for name in one:
+            if not name.endswith("_peak"):  # rows in the chunk's peaks
+                np.testing.assert_array_equal(one[name], other[name], err_msg=f"{kind}.{name}")
+
+
+def test_command_and_library_agree(simulated, dmsim_command, tmp_path):
+    dmsim_command("reconstruct", simulated / "parquet", "-o", tmp_path)
+    detector = dmsim.load_detector("xenonnt")
+    key = jax.random.key(3)
+    deposits = dmsim.sources.named("kr83m")(key, detector, n_events=EVENTS)
+    peaks, events = dmsim.reconstruct(detector, dmsim.simulate_records(key, detector, deposits))
+    found = rows(tmp_path, "events")
+    for name in ("s1_pe", "s2_pe", "cs1_pe", "z_mm", "time_ns"):
+        np.testing.assert_array_equal(found[name], getattr(events, name))
+    np.testing.assert_array_equal(rows(tmp_path, "peaks")["area_pe"], peaks.area_pe)
+
+
+def test_equal_provenance_does_nothing(simulated, dmsim_command, tmp_path):
+    arguments = ("reconstruct", simulated / "parquet", "-o", tmp_path / "out")
+    dmsim_command(*arguments)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    status, output, _ = dmsim_command(*arguments)
+    assert status == 0
+    assert "Nothing to do" in output
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    (tmp_path / "out" / "peaks" / "000001.parquet").unlink()
+    status, output, _ = dmsim_command(*arguments)
+    assert status == 0
+    assert "Continued: 1 of 2 chunks" in output
+
+
+def test_settings_count(simulated, dmsim_command, tmp_path):
+    (tmp_path / "s.toml").write_text("hit_threshold_adc = 60.0\n")
+    arguments = ("reconstruct", simulated / "parquet", "-o", tmp_path / "out")
+    dmsim_command(*arguments)
+    area = rows(tmp_path / "out", "events")["s2_pe"]
+    status, _, error = dmsim_command(*arguments, "--settings", tmp_path / "s.toml")
+    assert status == 1
+    assert "another provenance (settings differ): give --overwrite" in error
+    assert dmsim_command(*arguments, "--settings", tmp_path / "s.toml", "--overwrite")[0] == 0
+    assert np.nanmedian(rows(tmp_path / "out", "events")["s2_pe"]) < np.nanmedian(area)
+
+
+def test_strax_data_without_event_numbers(simulated, dmsim_command, tmp_path):
+    """As from a real detector: raw_records alone, which do not say which detector they are from."""
+    shutil.copytree(next((simulated / "strax").glob("*-raw_records-*")), tmp_path / "run-raw_records-abc")
+    folder = tmp_path / "run-raw_records-abc"
+    (metadata,) = folder.glob("*metadata.json")
+    import json
+
+    content = json.loads(metadata.read_text())
+    prefix = metadata.name.removesuffix("-metadata.json")
+    del content["dmsim"]
+    (folder / "raw_records-abc-metadata.json").write_text(json.dumps(content))
+    metadata.unlink()
+    assert prefix != "raw_records-abc"
+    status, _, error = dmsim_command("reconstruct", folder, "-o", tmp_path / "out")
+    assert status == 1
+    assert "does not say which detector it is from: give --detector" in error
+    status, _, _ = dmsim_command("reconstruct", folder, "-o", tmp_path / "out", "-d", "xenonnt")
+    assert status == 0
+    found = rows(tmp_path / "out", "events")
+    dmsim_command("reconstruct", simulated / "strax", "-o", tmp_path / "numbered")
+    expected = rows(tmp_path / "numbered", "events")
+    np.testing.assert_array_equal(found["event"], expected["event"])
+    np.testing.assert_allclose(found["s2_pe"], expected["s2_pe"], rtol=1e-6)
+
+
+def test_empty_events(simulated, dmsim_command, tmp_path):
+    """Chunks with no record at all, as after a deposit too small to see."""
+    source = tmp_path / "in"
+    shutil.copytree(simulated / "parquet", source)
+    reader = TableReader(source / "records")
+    from dmsim.io import Provenance, TableWriter
+    from dmsim.io.provenance import read_provenance, tree_sha256, write_provenance
+
+    records = [tables.unpack_records(table) for table in reader]
+    content = read_provenance(source)
+    provenance = Provenance(
+        "simulate", {}, "xenonnt", tree_sha256(dmsim.load_detector("xenonnt")), 0, content["chunks"]
+    )
+    shutil.rmtree(source)
+    write_provenance(source, provenance)
+    writer = TableWriter(source, "records", provenance, n_chunks=len(records))
+    for chunk, record in enumerate(records):
+        none = eqx.tree_at(lambda r: r.valid, record, np.zeros_like(record.valid))
+        writer.write(chunk, tables.pack_records(none))
+    status, output, _ = dmsim_command("reconstruct", source, "-o", tmp_path / "out")
+    assert status == 0
+    assert f"{EVENTS} events of xenonnt" in output
+    events = rows(tmp_path / "out", "events")
+    assert np.all(np.isnan(events["s1_pe"]))
+    assert np.all(events["s2_peak"] == -1)
+    assert rows(tmp_path / "out", "peaks")["event"].size == 0
+
+
+@pytest.fixture
+def copy(simulated, tmp_path):
+    shutil.copytree(simulated / "parquet", tmp_path / "in")
+    return tmp_path / "in"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: cut(f / "records" / "000001.parquet"), "000001.parquet has .* truncated or foreign"),
+        (lambda f: shutil.copy(f / "truth" / "000000.parquet", f / "records"), "truncated or foreign"),
+        (lambda f: (f / "records" / "000000.parquet").unlink(), "000000.parquet is missing"),
+        (lambda f: shutil.rmtree(f / "records"), "holds no records: neither a table of dmsim"),
+        (lambda f: cut(f / "provenance.json"), "provenance.json is damaged"),
+        (lambda f: shutil.copy(f / "truth" / "manifest.json", f / "records"), "is a table of truth"),
+    ],
+)
+def test_damaged_input_is_named(damage, message, copy, dmsim_command, tmp_path):
+    import re
+
+    damage(copy)
+    status, _, error = dmsim_command("reconstruct", copy, "-o", tmp_path / "out")
+    assert status == 1
+    assert len(error.splitlines()) == 1
+    assert re.search(message, error)
+    assert not list((tmp_path / "out").rglob("events.png"))
+
+
+def test_other_bad_input(simulated, dmsim_command, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
+    (tmp_path / "bad.toml").write_text("hit_treshold_adc = 3\n")
+    good = simulated / "parquet"
+    for arguments, message in (
+        ([tmp_path / "nowhere"], "nowhere does not exist"),
+        ([tmp_path / "photo.jpg"], "photo.jpg is a file: give the folder"),
+        ([tmp_path], "holds no records"),
+        ([good / "truth"], "is a table of truth: reconstruction needs records"),
+        ([good, "-d", "xenonnnt"], "detector 'xenonnnt' is not known"),
+        ([good, "--settings", tmp_path / "bad.toml"], "unknown key 'hit_treshold_adc'"),
+        ([good, "--settings", tmp_path / "none.toml"], "No such file"),
+        ([good, "--event-gap-us", "-1"], "--event-gap-us is -1.0 us: must be above 0"),
+    ):
+        status, _, error = dmsim_command("reconstruct", *arguments, "-o", tmp_path / "out")
+        assert status == 1
+        assert message in error
+        assert not (tmp_path / "out").exists()
+    status, _, error = dmsim_command("reconstruct", good, "-o", good)
+    assert status == 1
+    assert "is the input folder" in error
