@@ -40,9 +40,12 @@ autodoc_preserve_defaults = True
 maximum_signature_line_length = 90
 
 
-def _mark_sections(_app, _what, _name, _obj, _options, lines):
-    """Set `Gradient:` and `Source:` off from the text around them."""
+def _read_as_text(_app, _what, _name, _obj, _options, lines):
+    """Set `Gradient:` and `Source:` off from the text around them; |x| is a modulus, not a substitution."""
     text = "\n".join(lines)
+    text = "".join(
+        part if part.startswith("`") else part.replace("|", r"\|") for part in re.split(r"(`[^`]*`)", text)
+    )
     text = re.sub(r"(?<!\n)\n(?=(Gradient|Source):)", "\n\n", text)
     text = re.sub(r"(?m)(^|(?<=\. ))(Gradient|Source):", r"**\2:**", text)
     lines[:] = text.split("\n")
@@ -50,4 +53,4 @@ def _mark_sections(_app, _what, _name, _obj, _options, lines):
 
 def setup(app):
     """Run the hook before napoleon reads the docstring."""
-    app.connect("autodoc-process-docstring", _mark_sections, priority=400)
+    app.connect("autodoc-process-docstring", _read_as_text, priority=400)
