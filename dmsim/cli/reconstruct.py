@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from dmsim.io import tables  # noqa: PLC0415
     from dmsim.io.parquet import TableWriter  # noqa: PLC0415
     from dmsim.io.provenance import FILE_NAME, Provenance, precision_of, tree_sha256  # noqa: PLC0415
+    from dmsim.io.reconstruction import read_reconstruction  # noqa: PLC0415
     from dmsim.io.records_input import iterate, open_records  # noqa: PLC0415
     from dmsim.reconstruction import Settings, load_settings  # noqa: PLC0415
 
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         event_table.write(chunk, tables.pack_events(events))
         n_done += 1
 
-    events = _read_events(event_table.folder)
+    _, events = read_reconstruction(args.out)
     figure = args.out / FIGURE
     if n_done or not figure.is_file():
         _draw(figure, detector, events)
@@ -110,18 +111,6 @@ def _gap_ns(event_gap_us: float | None, detector: Any) -> int:
     if not 0 < event_gap_us <= 1e6:
         raise ValueError(f"--event-gap-us is {event_gap_us} us: must be above 0 and at most 1e6 us")
     return round(event_gap_us * 1e3)
-
-
-def _read_events(folder: Path) -> Any:
-    import numpy as np  # noqa: PLC0415
-
-    from dmsim.io import tables  # noqa: PLC0415
-    from dmsim.io.parquet import TableReader  # noqa: PLC0415
-    from dmsim.records import Events  # noqa: PLC0415
-
-    parts = [tables.unpack_events(table, origin=folder) for table in TableReader(folder)]
-    names = Events.__dataclass_fields__
-    return Events(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def _draw(path: Path, detector: Any, events: Any) -> None:

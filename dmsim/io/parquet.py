@@ -141,7 +141,7 @@ class TableReader:
         return read_table(path)
 
     def __iter__(self) -> Iterator[pa.Table]:
-        """The chunks in order."""
+        """Give the chunks in order."""
         return (self.read(chunk) for chunk in range(self.n_chunks))
 
 

@@ -3,8 +3,12 @@
 Names, types and order of the fields are those of strax 2.2.3 (dtypes.py), without the titles.
 """
 
+from pathlib import Path
+
 import numpy as np
 
+from dmsim.io.provenance import Provenance
+from dmsim.io.strax_folders import FolderReader, FolderWriter, endtime_ns
 from dmsim.io.strax_records import whole_numbers
 from dmsim.records import Peaks
 
@@ -141,3 +145,60 @@ def peaks_from_strax(array: np.ndarray) -> Peaks:
         x_mm=array["x_mm"].copy() if has_extra else nan,
         y_mm=array["y_mm"].copy() if has_extra else nan.copy(),
     )
+
+
+def write_peaks(out: Path, run_id: str, peaks: Peaks, *, provenance: Provenance, extra: bool = True) -> Path:
+    """Write peaks as one strax folder of one chunk.
+
+    Args:
+        out: the folder that holds the runs' folders.
+        run_id: name of the run.
+        peaks: sorted by time.
+        provenance: of the run.
+        extra: append the fields that strax has not.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the peaks are not sorted, or the folder is there already.
+    """
+    array = peaks_to_strax(peaks, extra=extra)
+    writer = FolderWriter(
+        out,
+        run_id,
+        "peaks",
+        array.dtype,
+        lineage={"peaks": ["DmsimPeaks", f"{provenance.version}+{provenance.digest[:12]}", {}]},
+        provenance=provenance.as_dict(),
+    )
+    if writer.n_chunks:
+        raise ValueError(f"{writer.folder} has peaks already: give another folder")
+    start = int(array["time"].min()) if array.size else 0
+    writer.write(array, start_ns=start, end_ns=int(endtime_ns(array).max()) if array.size else 0)
+    writer.close()
+    return writer.folder
+
+
+def read_peaks(folder: Path) -> Peaks:
+    """All peaks of a strax folder, written by dmsim or by strax.
+
+    Raises:
+        ValueError: if it is not a whole strax folder of peaks.
+    """
+    reader = FolderReader(folder)
+    names = set(peak_dtype(2).names or ()) - _UNUSED
+    missing = sorted(names - set(reader.dtype.names or ()))
+    if missing:
+        raise ValueError(f"{folder} does not hold peaks: it has no fields {', '.join(missing)}")
+    width = reader.dtype["width"].shape
+    if width != (_N_WIDTHS,):
+        raise ValueError(f"{folder} has widths of shape {width}: {_N_WIDTHS} deciles are needed")
+    return peaks_from_strax(np.concatenate(list(reader)) if reader.n_chunks else np.empty(0, reader.dtype))
+
+
+# strax stores these only if asked to, and Peaks does not take them
+_UNUSED = {
+    *("data", "data_top", "data_start", "saturated_channel", "channel", "max_gap", "max_goodness_of_split"),
+    *("max_diff", "min_diff", "first_channel", "last_channel"),
+}

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,7 @@ from io_examples import (
     random_records,
 )
 
-from dmsim.io import TableReader, TableWriter, tables
+from dmsim.io import TableReader, TableWriter, read_reconstruction, tables
 from dmsim.io.columns import TABLES
 from dmsim.io.files import TEMPORARY_SUFFIX
 from dmsim.io.parquet import read_table, remove_tables
@@ -167,8 +169,6 @@ def test_unfinished_table_is_refused_and_continued(tmp_path, provenance, random)
 
 
 def test_another_run_is_not_mixed_in(tmp_path, provenance, random):
-    import dataclasses
-
     write_two(tmp_path, provenance, random)
     with pytest.raises(ValueError, match="holds a table of another run"):
         TableWriter(tmp_path, "events", dataclasses.replace(provenance, seed=2), n_chunks=2)
@@ -182,3 +182,19 @@ def test_overwriting_removes_only_our_files(tmp_path, provenance, random):
     remove_tables(tmp_path)
     left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["000000.parquet", "notes.txt"]
+
+
+def test_reconstruction_is_read_whole(tmp_path, provenance, random):
+    n_peaks = [4, 0, 6]
+    writers = {kind: TableWriter(tmp_path, kind, provenance, n_chunks=3) for kind in ("peaks", "events")}
+    peaks = [random_peaks(random, n) for n in n_peaks]
+    for chunk, part in enumerate(peaks):
+        rows = np.array([-1, 2]) if chunk != 1 else np.array([-1, -1])
+        events = dataclasses.replace(random_events(random, 2), s1_peak=rows, s2_peak=rows[::-1])
+        writers["peaks"].write(chunk, tables.pack_peaks(part))
+        writers["events"].write(chunk, tables.pack_events(events))
+    found, events = read_reconstruction(tmp_path)
+    np.testing.assert_array_equal(found.area_pe, np.concatenate([part.area_pe for part in peaks]))
+    np.testing.assert_array_equal(events.s1_peak, [-1, 2, -1, -1, -1, 6])
+    np.testing.assert_array_equal(events.s2_peak, [2, -1, -1, -1, 6, -1])
+    assert found.area_pe[events.s1_peak[-1]] == peaks[2].area_pe[2]

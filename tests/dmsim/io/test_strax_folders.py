@@ -264,3 +264,57 @@ def test_removing_leaves_what_strax_wrote(tmp_path, provenance, random):
     remove_strax_folders(tmp_path)
     assert not ours.exists()
     assert [path.name for path in tmp_path.iterdir()] == [foreign.name]
+
+
+def test_peaks_for_strax_and_back(tmp_path, provenance, random):
+    strax = pytest.importorskip("strax")
+    from dmsim.io.strax_context import register
+
+    peaks = random_peaks(random, n=40)
+    folder = strax_peaks.write_peaks(tmp_path, "run_1", peaks, provenance=provenance)
+    assert_same(strax_peaks.read_peaks(folder), peaks)
+    context = strax.Context(storage=[strax.DataDirectory(str(tmp_path), readonly=True)])
+    register(context, folder)
+    found = context.get_array("run_1", "peaks", progress_bar=False)
+    assert found.tobytes() == strax_peaks.peaks_to_strax(peaks).tobytes()
+    np.testing.assert_array_equal(found["area"], peaks.area_pe)
+    np.testing.assert_array_equal(strax.endtime(found), peaks.time_ns + peaks.length_ns)
+    with pytest.raises(ValueError, match="has peaks already"):
+        strax_peaks.write_peaks(tmp_path, "run_1", peaks, provenance=provenance)
+
+
+def test_peaks_that_strax_wrote(tmp_path, random):
+    strax = pytest.importorskip("strax")
+    peaks = random_peaks(random, n=40)
+    array = strax_peaks.peaks_to_strax(peaks, extra=False)
+    rows = np.zeros(40, strax.peak_dtype(12))
+    for name in array.dtype.names:
+        rows[name] = array[name]
+
+    class Peaks(strax.Plugin):
+        """Gives one chunk."""
+
+        provides = ("peaks",)
+        depends_on = ()
+        dtype = strax.peak_dtype(12)
+
+        def is_ready(self, chunk_i):
+            return chunk_i < 1
+
+        def source_finished(self):
+            return True
+
+        def compute(self, chunk_i):
+            return self.chunk(start=int(rows["time"][0]), end=int(strax.endtime(rows).max()), data=rows)
+
+    context = strax.Context(storage=[strax.DataDirectory(str(tmp_path))], register=[Peaks])
+    context.make("run_3", "peaks", progress_bar=False)
+    found = strax_peaks.read_peaks(find_folder(tmp_path, "peaks"))
+    lost = ("event", "n_sensors", "x_mm", "y_mm", "area_top_pe", "center_time_ns")
+    assert_same(found, peaks, except_for=lost)
+
+
+def test_other_data_are_not_peaks(tmp_path, provenance, random):
+    folder = write_run(tmp_path, provenance, two_batches(random)).folder
+    with pytest.raises(ValueError, match="does not hold peaks: it has no fields area"):
+        strax_peaks.read_peaks(folder)
