@@ -111,15 +111,16 @@ def _hits(
 
     joined = {
         name: join(getattr(s1, name), getattr(s2, name))
-        for name in ("event", "sensor", "time_ns", "charge_pe", "signal", "valid")
+        for name in ("event", "sensor", "time_ns", "charge_pe", "weight", "signal", "valid")
     }
     return Hits(**joined, n_overflow=s1.n_overflow + s2.n_overflow, n_events=deposits.n_events)
 
 
 @eqx.filter_jit
-def _render(words, detector, charge_pe, time_ns, sample, position, *header):
+def _render(words, detector, hits, sample, position, *header):
+    charge_pe = hits.charge_pe * hits.weight
     return electronics.render(
-        rng.fold(words, _ELECTRONICS), detector.electronics, charge_pe, time_ns, sample, position, *header
+        rng.fold(words, _ELECTRONICS), detector.electronics, charge_pe, hits.time_ns, sample, position, *header
     )
 
 
@@ -230,7 +231,8 @@ def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> 
     Raises:
         ValueError: if the batch needs more than 2^30 slots, or under `jax.jit` or `jax.vmap`.
 
-    Gradient: pathwise and implicit in time, weight (on the charge) in counts and sensors.
+    Gradient: pathwise and implicit in time, pathwise and matched-normal in charge, weight in counts and
+        sensors.
     """
     words, padded = rng.words_of(key), _padded(deposits)
     quanta = _quanta(words, detector, padded)
@@ -278,7 +280,7 @@ def _records_of(words: rng.Words, detector: Detector, deposits: Deposits, hits: 
     )
     # a hit without a place points outside the buffer and is left out by the scatter
     position = np.where(layout.position < 0, size * detector.electronics.samples_per_record, layout.position)
-    data, kept = _render(words, detector, hits.charge_pe, hits.time_ns, layout.sample, position, *header)
+    data, kept = _render(words, detector, hits, layout.sample, position, *header)
     rows = np.flatnonzero(host(kept)[:n])
     rows = rows[np.lexsort((layout.channel[rows], layout.start_sample[rows], layout.event[rows]))]
     return RawRecords(
@@ -388,7 +390,9 @@ def simulate_records(key: PRNGKeyArray, detector: Detector, deposits: Deposits) 
     Raises:
         ValueError: under `jax.jit` or `jax.vmap`.
 
-    Gradient: as `simulate_hits`, and exact through the pulse shape; none through zero suppression.
+    Gradient: as `simulate_hits`, and exact through the pulse shape; none through zero suppression. A hit's
+        weight scales its pulse: right for whatever is linear in the samples, too large for, say, the sum
+        of squares of lone pulses.
     """
     parts = list(iterate_records(key, detector, deposits))
     offsets = np.cumsum([0, *(part.n_events for part in parts)])

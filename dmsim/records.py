@@ -71,7 +71,7 @@ class Quanta(eqx.Module):
 
     n_photons: Float[Array, "deposit"]
     n_electrons: Float[Array, "deposit"]
-    n_excitons: Float[Array, "deposit"]  # direct excitation: the part of n_photons without recombination delay
+    n_excitons: Float[Array, "deposit"]  # the part of n_photons from direct excitation, not delayed
 
 
 class ElectronClouds(eqx.Module):
@@ -111,12 +111,17 @@ class Areas(eqx.Module):
 
 
 class Hits(eqx.Module):
-    """Detected photons of a batch of events: one padded list, unordered."""
+    """Detected photons of a batch of events: one padded list, unordered.
+
+    The number of hits cannot carry a gradient, so `weight` does: it is 1 for every hit, with the gradient of
+    how likely the hit is. Multiply every sum over hits by it.
+    """
 
     event: Int[Array, "hit"]
     sensor: Int[Array, "hit"]
     time_ns: Float[Array, "hit"]  # anode signal of the photoelectron, from the event's start
     charge_pe: Float[Array, "hit"]  # mean 1 a photoelectron; 0 where not valid
+    weight: Float[Array, "hit"]  # 1, or 0 where not valid
     signal: Int[Array, "hit"]  # `Signal`
     valid: Bool[Array, "hit"]
     n_overflow: Int[Array, ""]  # detected photons (of the batch) that no slot was left for

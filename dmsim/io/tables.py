@@ -191,6 +191,7 @@ def unpack_hits(table: pa.Table, *, origin: object = "table") -> Hits:
     values["signal"] = values["signal"].astype(jnp.int32)
     return Hits(
         **values,
+        weight=jnp.ones(table.num_rows, values["charge_pe"].dtype),
         valid=jnp.ones(table.num_rows, bool),
         n_overflow=jnp.int32(unpacked.batch["n_overflow"]),
         n_events=unpacked.batch["n_events"],

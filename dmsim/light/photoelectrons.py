@@ -15,7 +15,7 @@ def photoelectrons(
     A sum of n photoelectrons is Normal(n, spe_width sqrt(n)), cut at zero (0.1 % of the mean at a width of
     0.4).
 
-    Gradient: straight-through in the second photoelectron, pathwise in the width.
+    Gradient: matched-normal in the second photoelectron, pathwise in the width.
     Source: Faham et al., arXiv:1506.08748 (double photoelectrons); NEST sPEres (arXiv:2211.10726).
     """
     n = 1 + relax.bernoulli(u_double, electronics.double_pe_probability)

@@ -68,8 +68,8 @@ def sample_s1_hits(
         n_detected: integer-valued, with the gradient of the count.
         pages: of detected photons, with deposits as parents.
 
-    Gradient: pathwise and implicit in time, weight in counts, sensor and recombination, straight-through
-        in the double photoelectron.
+    Gradient: pathwise and implicit in time, weight in counts, sensor and recombination, matched-normal in
+        the double photoelectron.
     Source: NEST photon timing (arXiv:2211.10726); the parameters' own sources stand in the preset.
     """
     dtype = n_detected.dtype
@@ -113,12 +113,13 @@ def sample_s1_hits(
         + detector.electronics.transit_time_spread_ns * z_transit
     )
     weight = relax.weight(n_detected)[parent] * sensor_weight * branch_weight
-    charge = photoelectrons(u_double, z_charge, detector.electronics) * weight * pages.valid
+    charge = photoelectrons(u_double, z_charge, detector.electronics) * pages.valid
     return Hits(
         event=deposits.event[parent].reshape(-1),
         sensor=sensor.reshape(-1),
         time_ns=time_ns.reshape(-1),
         charge_pe=charge.reshape(-1),
+        weight=(weight * pages.valid).reshape(-1),
         signal=jnp.full(parent.size, Signal.S1.value, jnp.int32),
         valid=pages.valid.reshape(-1),
         n_overflow=pages.n_overflow,

@@ -34,7 +34,7 @@ def sample_s2_hits(
         electrons: of the same deposits, with their detected photons.
         pages: of photons, with electrons as parents.
 
-    Gradient: pathwise and implicit in time, weight in counts and sensor, straight-through in the double
+    Gradient: pathwise and implicit in time, weight in counts and sensor, matched-normal in the double
         photoelectron.
     Source: uniform emission along the gap: Aprile & Doke, RMP 82, 2053 (2010); parameters in the preset.
     """
@@ -69,12 +69,13 @@ def sample_s2_hits(
         + electronics.transit_time_spread_ns * z_transit
     )
     weight = (relax.weight(electrons.n_photons) * electrons.weight)[electron][:, None] * sensor_weight
-    charge = photoelectrons(u_double, z_charge, electronics) * weight * pages.valid
+    charge = photoelectrons(u_double, z_charge, electronics) * pages.valid
     return Hits(
         event=deposits.event[deposit].reshape(-1),
         sensor=sensor.reshape(-1),
         time_ns=time_ns.reshape(-1),
         charge_pe=charge.reshape(-1),
+        weight=(weight * pages.valid).reshape(-1),
         signal=jnp.full(deposit.size, Signal.S2.value, jnp.int32),
         valid=pages.valid.reshape(-1),
         n_overflow=pages.n_overflow + electrons.n_overflow,

@@ -68,9 +68,9 @@ def quanta(detector, n_events: int):
     def logs(detector, seed):
         result = dmsim.simulate_quanta(jax.random.key(seed), detector, batch)
         return {
-            "log photons": jnp.log1p(result.n_photons),
-            "log electrons": jnp.log1p(result.n_electrons),
-            "log excitons": jnp.log1p(result.n_excitons),
+            "log photons": jnp.log(20 + result.n_photons),
+            "log electrons": jnp.log(20 + result.n_electrons),
+            "log excitons": jnp.log(20 + result.n_excitons),
         }
 
     other = logs(detector, 1)
@@ -85,8 +85,8 @@ def areas(detector, n_events: int):
     def values(detector, seed, calibration=calibration):
         result = dmsim.simulate_areas(jax.random.key(seed), detector, batch, calibration=calibration)
         return {
-            "log S1": jnp.log1p(result.s1_pe),
-            "log S2": jnp.log1p(result.s2_pe),
+            "log S1": jnp.log(20 + result.s1_pe),
+            "log S2": jnp.log(500 + result.s2_pe),
             "drift time": result.drift_time_ns * 1e-6,
             "x": result.x_mm * 1e-2,
         }
@@ -95,7 +95,7 @@ def areas(detector, n_events: int):
 
     def per_event(detector):
         corrected = dmsim.simulate_areas(jax.random.key(2), detector, batch)  # corrections follow the leaf
-        own = {"log cS1": jnp.log1p(corrected.cs1_pe), "log cS2": jnp.log1p(corrected.cs2_pe)}
+        own = {"log cS1": jnp.log(20 + corrected.cs1_pe), "log cS2": jnp.log(500 + corrected.cs2_pe)}
         return _with_squares(values(detector, 2), other) | own | {"z": corrected.z_mm * 1e-3}
 
     return per_event
@@ -103,7 +103,7 @@ def areas(detector, n_events: int):
 
 def hits(detector, n_events: int):
     """Functionals of simulate_hits, all of sums over hits weighted with charge."""
-    batch = deposits(n_events, kinds=(Interaction.ER_BETA, Interaction.NR), low_kev=20.0, high_kev=40.0)
+    batch = deposits(n_events, kinds=(Interaction.ER_BETA, Interaction.NR), low_kev=5.0, high_kev=15.0)
     drift = detector.electrons.drift_time_ns(batch.z_mm)
     n_top = detector.light.sensors.n_top
     x_sensor = detector.light.sensors.x_mm
@@ -115,20 +115,21 @@ def hits(detector, n_events: int):
             weights = jnp.where(result.valid & (result.signal == signal), weights, 0.0)
             return jax.ops.segment_sum(weights, result.event, num_segments=n_events)
 
-        charge, late = result.charge_pe, (result.time_ns - drift[result.event]) * 1e-3
+        charge = result.charge_pe * result.weight
+        late = (result.time_ns - drift[result.event]) * 1e-3
         s1, s2 = total(charge, Signal.S1), total(charge, Signal.S2)
         near = (x_sensor[result.sensor] - batch.x_mm[result.event]) ** 2
         prompt = jnp.exp(-result.time_ns / 40.0)
         return {
-            "log S1": jnp.log1p(s1),
-            "log S2": jnp.log1p(s2),
+            "log S1": jnp.log(s1),
+            "log S2": jnp.log(s2),
             "prompt fraction S1": total(charge * prompt, Signal.S1) / s1,
-            "mean time S2": total(charge * late, Signal.S2) / s2,
-            "time spread S2": total(charge * late**2, Signal.S2) / s2,
+            "mean time S2": total(charge * late, Signal.S2) / s2 * 1e-3,
+            "time spread S2": total(charge * late**2, Signal.S2) / s2 * 0.1,
             "top fraction S2": total(charge * (result.sensor < n_top), Signal.S2) / s2,
             "top fraction S1": total(charge * (result.sensor < n_top), Signal.S1) / s1,
             "distance^2 S2": total(charge * near, Signal.S2) / s2 * 1e-4,
-            "charge^2": total(charge**2, Signal.S2) / s2,
+            "charge^2": total(result.charge_pe**2 * result.weight, Signal.S2) / s2,
         }
 
     return per_event
@@ -136,7 +137,7 @@ def hits(detector, n_events: int):
 
 def records(detector, n_events: int):
     """Functionals of simulate_records, of sums over digitised samples."""
-    batch = deposits(n_events, kinds=(Interaction.ER_BETA, Interaction.NR), low_kev=20.0, high_kev=40.0)
+    batch = deposits(n_events, kinds=(Interaction.ER_BETA, Interaction.NR), low_kev=5.0, high_kev=15.0)
     drift = np.asarray(detector.electrons.drift_time_ns(batch.z_mm))
     sample_ns, baseline = detector.electronics.sample_ns, detector.electronics.baseline_adc
 
@@ -159,8 +160,8 @@ def records(detector, n_events: int):
             "log S1": jnp.log(s1),
             "log S2": jnp.log(s2),
             "prompt fraction S1": total(pulse * prompt, is_s1) / s1,
-            "mean time S2": total(pulse * late, ~is_s1) / s2,
-            "time spread S2": total(pulse * late**2, ~is_s1) / s2,
+            "mean time S2": total(pulse * late, ~is_s1) / s2 * 1e-3,
+            "time spread S2": total(pulse * late**2, ~is_s1) / s2 * 0.1,
             "power S1": total(pulse**2, is_s1) / s1 * 1e-2,
             "power S2": total(pulse**2, ~is_s1) / s2 * 1e-2,
         }

@@ -42,6 +42,7 @@ def random_hits(random, n=31, n_events=5):
         sensor=jnp.asarray(random.integers(0, 494, n), jnp.int32),
         time_ns=jnp.asarray(random.normal(0, 1e4, n).astype(np.float32)),
         charge_pe=jnp.asarray(random.normal(1, 0.3, n).astype(np.float32)),
+        weight=jnp.ones(n, jnp.float32),
         signal=jnp.asarray(random.integers(0, 3, n), jnp.int32),
         valid=jnp.asarray(random.random(n) < 0.7),
         n_overflow=jnp.int32(3),
