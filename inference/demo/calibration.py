@@ -152,9 +152,7 @@ def _truth(deposits: Deposits, hits: Hits) -> Truth:
     )
 
 
-def _presentable(
-    detector: dmsim.Detector, truth: Truth, events: Events, offset: int
-) -> tuple[int, float]:
+def _presentable(detector: dmsim.Detector, truth: Truth, events: Events, offset: int) -> tuple[int, float]:
     """The event nearest to half depth and half radius that has one S1 and one S2, and how far it is."""
     rows = slice(offset, offset + len(events))
     radius, length = float(detector.geometry.radius_mm), float(detector.geometry.drift_length_mm)

@@ -1,0 +1,85 @@
+"""`dmsim demo`: simulate a calibration, reconstruct it, compare with truth, fit the detector, report."""
+
+import argparse
+from pathlib import Path
+
+HELP = "simulate a calibration, reconstruct it, fit the detector to it, and write report.html"
+MIN_EVENTS = 60
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument(
+        "--out", "-o", type=Path, default=Path("dmsim-demo"), help="output folder; default ./dmsim-demo"
+    )
+    parser.add_argument(
+        "--events",
+        "-n",
+        type=_events,
+        default=1000,
+        metavar="N",
+        help=f"events of each of the two sources, {MIN_EVENTS} or more; default 1000",
+    )
+    parser.add_argument("--seed", type=_seed, default=0, help="0 to 2^32 - 1; default 0")
+    parser.add_argument("--detector", "-d", default="xenonnt", help="preset or TOML file; default xenonnt")
+
+
+def _events(text: str) -> int:
+    value = int(text)
+    if value < MIN_EVENTS:
+        raise argparse.ArgumentTypeError(f"{value} is not in the range of {MIN_EVENTS} or more")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{value} is not in the range of 0 to 2^32 - 1")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demonstration and write its folder, whole or not at all.
+
+    Raises:
+        ValueError: for an unknown detector, an output folder that holds something else, or too few events
+            that reconstruction finds.
+    """
+    from inference.demo.output import new_folder
+
+    with new_folder(args.out) as folder:  # checked before anything is simulated
+        from inference.demo.stages import Stages
+        from inference.demo.study import run_study
+
+        stages = Stages()
+        study = run_study(args.detector, n_events=args.events, seed=args.seed, stages=stages)
+        with stages.stage("draw figures"):
+            from inference.commands.demo_figures import draw_figures
+
+            figures = draw_figures(study, folder)
+        from inference.demo.report import write_report
+        from inference.demo.summary import summarize
+
+        result = summarize(study, args, stages)
+        write_report(result, figures, folder)
+    for line in closing_lines(result, args.out):
+        print(line)
+    return 0
+
+
+def closing_lines(result: dict, out: Path) -> list[str]:
+    """What the terminal shows at the end."""
+    kr = result["comparison"]["kr83m"]
+    lines = [
+        f"  one S1 and one S2 right: {100 * kr['right']['fraction']:.1f} % of {kr['n_events']} Kr-83m events; "
+        f"median bias S1 {kr['s1_percent']['median']:+.2f} %, S2 {kr['s2_percent']['median']:+.2f} %, "
+        f"z {kr['z_mm']['median']:+.2f} mm"
+    ]
+    for p in result["fit"]["parameters"]:
+        lines.append(
+            f"  {p['label']:<22} {p['fitted']:>10.5g} ± {p['statistical']:.2g} {p['unit']}"
+            f"  (true {p['true']:.5g}, start {p['start']:.5g}, pull {p['pull']:+.1f})"
+        )
+        if not p["recovered"]:
+            lines[-1] += "  OUTSIDE its tolerance"
+    return [*lines, f"  report: {out / 'report.html'}"]

@@ -1,0 +1,286 @@
+"""The demonstration's figures, each a PNG file."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dmsim.plot.hit_patterns import draw_hit_pattern
+from dmsim.plot.populations import (
+    draw_band,
+    draw_population,
+    draw_profile,
+    draw_residuals,
+    draw_trajectory,
+)
+from dmsim.plot.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, note, style
+from dmsim.plot.waveforms import WaveForm, draw_event, draw_zoom, summed_waveform
+from inference.demo.calibration import Comparison, Sample
+from inference.demo.closure import LABELS, PARAMETERS, Closure
+from inference.demo.study import Study
+
+NAMES = ("overview", "waveform", "hit_pattern", "band", "resolution", "fit")
+_FIT_COLOURS = [BLUE, VERMILION, GREEN]
+
+
+def draw_figures(study: Study, folder: Path) -> dict[str, Path]:
+    """Draw all figures into a folder.
+
+    Returns:
+        The PNG files by name.
+    """
+    mpl.use("Agg")  # files only: no window, no display needed
+    drawn = (_overview, _waveform, _hit_pattern, _band, _resolution, _fit)
+    paths = {}
+    with style():
+        for name, draw in zip(NAMES, drawn, strict=True):
+            paths[name] = folder / f"{name}.png"
+            draw(study).savefig(paths[name], metadata={"Software": None})
+    return paths
+
+
+def _figure(width: float, height: float) -> Figure:
+    import matplotlib.pyplot as plt  # after the backend is chosen
+
+    return plt.figure(figsize=(width, height))
+
+
+class _Shown:
+    """The displayed event: waveform, and where its peaks are."""
+
+    def __init__(self, study: Study):
+        sample = study.kr83m
+        self.sample, self.row = sample, sample.display.row
+        self.sample_ns = study.detector.electronics.sample_ns
+        self.waveform: WaveForm = summed_waveform(
+            study.detector, sample.display.records, sample.display.batch_event
+        )
+        events, peaks, start = sample.events, sample.peaks, sample.display.start_ns
+        self.s1, self.s2 = int(events.s1_peak[self.row]), int(events.s2_peak[self.row])
+        self.s1_ns, self.s2_ns = (float(peaks.time_ns[p] - start) for p in (self.s1, self.s2))
+        self.s1_length_ns, self.s2_length_ns = (float(peaks.length_ns[p]) for p in (self.s1, self.s2))
+
+    def zoom_s1(self, ax: Axes) -> None:
+        draw_zoom(
+            ax,
+            self.waveform,
+            from_ns=self.s1_ns - 60,
+            to_ns=self.s1_ns + min(self.s1_length_ns, 600),
+            colour=BLUE,
+            unit_ns=1,
+            sample_ns=self.sample_ns,
+        )
+        events, truth = self.sample.events, self.sample.truth
+        note(ax, f"S1\n{events.s1_pe[self.row]:,.0f} PE found\n{truth.s1_pe[self.row]:,.0f} PE true",
+             colour=BLUE)  # fmt: skip
+
+    def zoom_s2(self, ax: Axes) -> None:
+        margin = 0.05 * self.s2_length_ns
+        draw_zoom(
+            ax,
+            self.waveform,
+            from_ns=self.s2_ns - margin,
+            to_ns=self.s2_ns + self.s2_length_ns + margin,
+            colour=VERMILION,
+            unit_ns=1e3,
+            sample_ns=self.sample_ns,
+        )
+        events, truth = self.sample.events, self.sample.truth
+        note(ax, f"S2\n{events.s2_pe[self.row]:,.0f} PE found\n{truth.s2_pe[self.row]:,.0f} PE true",
+             colour=VERMILION)  # fmt: skip
+
+    def whole(self, ax: Axes) -> None:
+        draw_event(ax, self.waveform, s1_ns=self.s1_ns, s2_ns=self.s2_ns, sample_ns=self.sample_ns)
+
+    def positions(self) -> dict[str, tuple[float, float]]:
+        events, truth = self.sample.events, self.sample.truth
+        return {
+            "true_mm": (truth.x_mm[self.row], truth.y_mm[self.row]),
+            "found_mm": (events.x_mm[self.row], events.y_mm[self.row]),
+        }
+
+
+def _waveform(study: Study) -> Figure:
+    shown = _Shown(study)
+    figure = _figure(10, 5.6)
+    axes = figure.subplot_mosaic([["all", "all"], ["s1", "s2"]], height_ratios=(1, 1.15))
+    shown.whole(axes["all"])
+    axes["all"].set_title(f"Kr-83m event {shown.sample.events.event[shown.row]}, sum of all sensors")
+    shown.zoom_s1(axes["s1"])
+    shown.zoom_s2(axes["s2"])
+    return figure
+
+
+def _hit_pattern(study: Study) -> Figure:
+    shown = _Shown(study)
+    figure = _figure(10, 9.4)
+    axes = figure.subplots(2, 2)
+    for row, (name, peak) in enumerate((("S2", shown.s2), ("S1", shown.s1))):
+        area = shown.sample.peaks.area_per_channel_pe[peak]
+        for ax, side in zip(axes[row], ("top", "bottom"), strict=True):
+            marks = shown.positions() if name == "S2" and side == "top" else {}
+            lit = draw_hit_pattern(ax, study.detector, area, side=side, **marks)
+            share = _side_share(study, area, side)
+            ax.set_title(f"{name}, {side} array: {share:.0%} of {area.sum():,.0f} PE")
+        figure.colorbar(lit, ax=axes[row], label=f"{name} area [PE / sensor]", shrink=0.8, aspect=30)
+    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(-0.04, 1.0))
+    return figure
+
+
+def _side_share(study: Study, area, side: str) -> float:
+    top = float(area[: study.detector.light.sensors.n_top].sum() / area.sum())
+    return top if side == "top" else 1 - top
+
+
+def _populations(ax: Axes, samples: tuple[tuple[Sample, str], ...]) -> None:
+    for sample, colour in samples:
+        draw_population(ax, sample.events.cs1_pe, sample.events.cs2_pe, colour=colour, label=sample.name)
+
+
+def _band_models(ax: Axes, study: Study) -> None:
+    draw_band(
+        ax, study.band.centre_pe, study.band_fitted.quantiles, colour="black", label="flat ER, fitted model"
+    )
+    ax.plot(study.band.centre_pe, study.band_start.quantiles[1], color=VERMILION, ls="--",
+            label="flat ER, before the fit")  # fmt: skip
+    ax.errorbar(study.band.centre_pe, study.band.quantiles[1], study.band.median_error, fmt="o", ms=4,
+                color=BLUE, mec="white", mew=0.6, lw=1.2, label="flat ER, reconstructed median")  # fmt: skip
+
+
+def _band_limits(study: Study) -> dict:
+    cs1 = np.concatenate([study.kr83m.events.cs1_pe, study.er_flat.events.cs1_pe])
+    height = np.log10(np.concatenate([study.kr83m.events.cs2_pe, study.er_flat.events.cs2_pe]) / cs1)
+    low, high = np.nanquantile(height, [0.003, 0.997])
+    pad = 0.12 * (high - low)
+    return {"xlim": (0, 1.08 * np.nanquantile(cs1, 0.995)), "ylim": (low - pad, high + pad)}
+
+
+def _band(study: Study) -> Figure:
+    figure = _figure(10, 4.6)
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    fitted = study.closure.fit.detector
+    for sample, colour in ((study.er_flat, SKY), (study.kr83m, ORANGE)):
+        cs1, cs2 = _corrected_truth(study, sample, fitted)
+        draw_population(left, cs1, cs2, colour=colour, label=sample.name)
+    _populations(right, ((study.er_flat, SKY), (study.kr83m, ORANGE)))
+    _band_models(right, study)
+    left.set_title("true photoelectrons, corrected at the true place")
+    right.set_title("reconstructed from waveforms")
+    right.set(ylabel="", **_band_limits(study))
+    for ax in (left, right):
+        legend = ax.legend(loc="upper right")
+        for handle in legend.legend_handles:
+            handle.set_alpha(1)
+    return figure
+
+
+def _corrected_truth(study: Study, sample: Sample, fitted):
+    """Areas of the true charge, corrected with the fitted detector at the true place."""
+    truth = sample.truth
+    light, geometry = fitted.light, fitted.geometry
+    s1_yield = np.asarray(light.s1_relative_yield(geometry, truth.x_mm, truth.y_mm, truth.z_mm))
+    drift_ns = fitted.electrons.drift_time_ns(truth.z_mm)
+    s2_yield = np.asarray(light.s2_relative_yield(geometry, truth.x_mm, truth.y_mm))
+    return truth.s1_pe / s1_yield, truth.s2_pe / (s2_yield * np.asarray(fitted.electrons.survival(drift_ns)))
+
+
+_RESIDUALS = (
+    ("s1_percent", "S1 area, found / true − 1", "%"),
+    ("s2_percent", "S2 area, found / true − 1", "%"),
+    ("x_mm", "x, found − true", "mm"),
+    ("y_mm", "y, found − true", "mm"),
+    ("z_mm", "z, found − true", "mm"),
+)
+
+
+def _resolution(study: Study) -> Figure:
+    figure = _figure(10, 5.8)
+    axes = figure.subplots(2, 3).ravel()
+    samples: tuple[tuple[str, Comparison, str], ...] = (
+        ("Kr-83m", study.kr83m_comparison, ORANGE),
+        ("flat ER", study.er_flat_comparison, BLUE),
+    )
+    for ax, (field, label, unit) in zip(axes, _RESIDUALS, strict=False):
+        columns = {name: (getattr(c, field), colour) for name, c, colour in samples}
+        draw_residuals(ax, columns, label=label, unit=unit)
+    axes[0].legend(loc="upper left", fontsize=7.5)
+    last = axes[-1]
+    truth, comparison = study.er_flat.truth, study.er_flat_comparison
+    last.scatter(truth.s1_pe, comparison.s1_percent, s=4, lw=0, alpha=0.4, color=BLUE)
+    last.axhline(0, color=GREY, lw=0.8, ls=":")
+    last.set(
+        xscale="log",
+        ylim=(-40, 40),
+        xlabel="true S1 of flat ER [PE]",
+        ylabel="S1 area, found / true − 1 [%]",
+    )
+    return figure
+
+
+def _draw_fit_trajectory(ax: Axes, closure: Closure) -> None:
+    draw_trajectory(
+        ax,
+        closure.fit.value_trajectory / closure.true,
+        labels=[LABELS[name] for name in PARAMETERS],
+        colours=_FIT_COLOURS,
+        relative_error=closure.statistical / closure.true,
+    )
+
+
+def _fit(study: Study) -> Figure:
+    closure = study.closure
+    figure = _figure(11, 3.9)
+    trajectory, s1, s2 = figure.subplots(1, 3)
+    _draw_fit_trajectory(trajectory, closure)
+    trajectory.set_title("from a wrong detector back to the true one")
+    n = len(closure.data.centre_us)
+    error = np.sqrt(np.diag(closure.data.covariance))
+    for ax, rows, name in ((s1, slice(0, n), "S1"), (s2, slice(n, 2 * n), "S2")):
+        scale = 1.0 if name == "S1" else 1e-3
+        mean = scale * np.exp(closure.data.mean[rows])
+        draw_profile(
+            ax,
+            closure.data.centre_us,
+            mean,
+            mean * error[rows],
+            {
+                "start": (scale * np.exp(closure.model_start[rows]), VERMILION, "--"),
+                "fitted": (scale * np.exp(closure.model_fitted[rows]), "black", "-"),
+            },
+            xlabel="drift time [µs]",
+            ylabel=f"Kr-83m {name}, geometric mean [{'PE' if name == 'S1' else '10³ PE'}]",
+        )
+    s1.set_title("data of the fit: uncorrected S1 ...")
+    s2.set_title("... and uncorrected S2")
+    s1.legend()
+    return figure
+
+
+def _overview(study: Study) -> Figure:
+    shown = _Shown(study)
+    figure = _figure(14, 6.6)
+    axes = figure.subplot_mosaic(
+        [["wave", "wave", "pattern", "band"], ["s1", "s2", "pattern", "fit"]],
+        width_ratios=(1, 1, 1.75, 1.75),
+    )
+    shown.whole(axes["wave"])
+    axes["wave"].set_title("one Kr-83m event, sum of all sensors")
+    shown.zoom_s1(axes["s1"])
+    shown.zoom_s2(axes["s2"])
+    area = shown.sample.peaks.area_per_channel_pe[shown.s2]
+    lit = draw_hit_pattern(axes["pattern"], study.detector, area, side="top", **shown.positions())
+    axes["pattern"].set_title("its S2 in the top array")
+    axes["pattern"].legend(loc="upper left", bbox_to_anchor=(-0.02, 1.0))
+    figure.colorbar(lit, ax=axes["pattern"], label="area [PE / sensor]", location="bottom", aspect=40,
+                    shrink=0.8)  # fmt: skip
+    _populations(axes["band"], ((study.er_flat, SKY), (study.kr83m, ORANGE)))
+    draw_band(axes["band"], study.band.centre_pe, study.band_fitted.quantiles, colour="black",
+              label="fitted model")  # fmt: skip
+    axes["band"].set(**_band_limits(study))
+    axes["band"].set_title("all events, reconstructed")
+    axes["band"].legend(loc="upper right", ncols=3, columnspacing=1, handlelength=1.2)
+    _draw_fit_trajectory(axes["fit"], study.closure)
+    axes["fit"].set_title("three parameters, fitted by gradient")
+    return figure
