@@ -210,6 +210,8 @@ def _print(args: argparse.Namespace, summary: dict[str, Any]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)  # in a file, names are not cut short
     table = Table(title=f"Fit of {args.detector} to {args.data.name}")
     for heading in ("parameter", "unit", "preset", "prior", "best", "posterior"):
         table.add_column(heading, justify="left" if heading in ("parameter", "unit") else "right")
