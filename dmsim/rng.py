@@ -53,7 +53,7 @@ def words_of(key: PRNGKeyArray) -> Words:
     data = key
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         data = jax.random.key_data(key)
-    shape, dtype = jnp.shape(data), getattr(data, "dtype", type(data).__name__)
+    shape, dtype = getattr(data, "shape", None), getattr(data, "dtype", type(data).__name__)
     if shape != (2,) or dtype != jnp.uint32:
         raise ValueError(f"key is {dtype} of shape {shape}: give one Threefry key, jax.random.key(seed)")
     return Words(data[0], data[1])
