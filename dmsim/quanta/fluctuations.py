@@ -132,8 +132,9 @@ def fluctuate(
     z_2, z_3 = rng.normal_pair(keys, _RECOMBINATION, 0, dtype=dtype)
     deviate = _standard_skew_normal(z_2, z_3, jnp.where(skewed, skewness, 0.0))
     spread = _root(p * (1 - p) * ions + (omega * ions) ** 2)
-    drawn = relax.round_through((1 - p) * ions + spread * deviate)
-    electrons = jnp.where(p > 0, jnp.clip(drawn, 0.0, ions), ions)
+    # clipped before it is rounded: the same count, and the gradient has no ties
+    drawn = relax.round_through(jnp.clip((1 - p) * ions + spread * deviate, 0.0, ions))
+    electrons = jnp.where(p > 0, drawn, ions)
     return Quanta(n_photons=ions + excitons - electrons, n_electrons=electrons, n_excitons=excitons)
 
 

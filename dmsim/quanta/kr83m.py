@@ -19,6 +19,7 @@ from dmsim.quanta.conditions import Conditions, Yields, bounded, exciton_ratio_e
 FIRST_STEP_KEV = 32.1
 SECOND_STEP_KEV = 9.4
 BOTH_KEV = 41.5
+_LINES_KEV = (2.0, 10.0, 12.0, 18.0, 30.0)
 _CASCADE_KEV = 32.0  # the lines of each cascade of the first step add up to this
 
 
@@ -29,14 +30,11 @@ def mean_delay_ns(parameters: QuantaParameters) -> Float[Array, ""]:
 
 def _first_step_photons(parameters: QuantaParameters, conditions: Conditions) -> Float[Array, "..."]:
     """Photons of the 32.1 keV step: the gamma model for each line of its three cascades."""
-
-    def line(energy_kev):
-        energy = jnp.full_like(conditions.field_v_per_cm, energy_kev)
-        at_line = eqx.tree_at(lambda c: c.energy_kev, conditions, energy)
-        return er_gamma.mean(parameters, at_line).n_photons
-
+    field = conditions.field_v_per_cm
+    lines = jnp.asarray(_LINES_KEV, field.dtype).reshape((-1,) + (1,) * jnp.ndim(conditions.energy_kev))
+    at_lines = eqx.tree_at(lambda c: c.energy_kev, conditions, lines)
+    g2, g10, g12, g18, g30 = er_gamma.mean(parameters, at_lines).n_photons
     model = parameters.kr83m
-    g2, g10, g12, g18, g30 = (line(energy) for energy in (2.0, 10.0, 12.0, 18.0, 30.0))
     return (
         model.branch_30_2 * (g30 + g2)
         + model.branch_18_12_2 * (g18 + g12 + g2)
