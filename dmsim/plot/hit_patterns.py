@@ -64,10 +64,10 @@ def draw_hit_pattern(
     ax.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GREY, linewidth=1))
     if true_mm is not None:
         ax.plot(*true_mm, "o", ms=11, mfc="none", mec="white", mew=3.4)
-        ax.plot(*true_mm, "o", ms=11, mfc="none", mec=INK, mew=1.6, label="true")
+        ax.plot(*true_mm, "o", ms=11, mfc="none", mec=INK, mew=1.6, ls="", label="true")
     if found_mm is not None:
         ax.plot(*found_mm, "+", ms=11, mec="white", mew=3.8)
-        ax.plot(*found_mm, "+", ms=10, mec=VERMILION, mew=2.0, label="reconstructed")
+        ax.plot(*found_mm, "+", ms=10, mec=VERMILION, mew=2.0, ls="", label="reconstructed")
     reach = 1.03 * max(radius, float(np.hypot(x, y).max() + spacing / 2))
     ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xlabel="x [mm]", ylabel="y [mm]")
     ax.locator_params(nbins=5)

@@ -48,7 +48,8 @@ def draw_residuals(ax: Axes, samples: dict[str, tuple[Column, str]], *, label: s
         ax.hist(inside, bins=bins, histtype="step", color=colour, lw=1.3, label=name,
                 weights=np.full(inside.size, 1 / max(inside.size, 1)))  # fmt: skip
         if values.size:
-            lines.append((f"{np.median(values):+.2f} ± {_half_width(values):.2f} {unit}", colour))
+            text = f"{np.median(values):+.2f} ± {_half_width(values):.2f} {unit}"
+            lines.append((text.replace("-", "−"), colour))
     ax.axvline(0, color=GREY, lw=0.8, ls=":")
     for row, (text, colour) in enumerate(lines):
         note(ax, text, y=0.97 - 0.09 * row, colour=colour)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/)
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 VERMILION, SKY, PURPLE = "#D55E00", "#56B4E9", "#CC79A7"
+BROWN = "#A86B00"  # of ours: the palette's orange, dark enough for words on white
 INK, GREY = "#222222", "#8a8a8a"
 LIGHT = "viridis"  # colour map of areas
 

@@ -5,9 +5,10 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from dmsim.detector import Detector
-from dmsim.plot.style import BLUE, GREY, VERMILION
+from dmsim.plot.style import GREY
 from dmsim.records import RawRecords
 
+_FLOOR_PE = 0.05  # a sample; below is the noise of the sensors read out
 WaveForm = tuple[Float[np.ndarray, "sample"], Float[np.ndarray, "sample"]]
 
 
@@ -39,30 +40,31 @@ def summed_waveform(detector: Detector, records: RawRecords, event: int) -> Wave
     return (first + np.arange(total.size)) * float(records.sample_ns), total
 
 
-def draw_event(ax: Axes, waveform: WaveForm, *, s1_ns: float, s2_ns: float, sample_ns: int) -> None:
-    """The whole event on a logarithmic scale, with S1 and S2 named.
+def draw_event(
+    ax: Axes, waveform: WaveForm, peaks: dict[str, tuple[float, float, str]], *, sample_ns: int
+) -> None:
+    """The whole event on a logarithmic scale, with its main peaks named.
 
     Args:
         ax: to draw on.
         waveform: of `summed_waveform`.
-        s1_ns: where the S1 is, from the event's start.
-        s2_ns: where the S2 is.
+        peaks: start and end [ns from the event's start] and colour, by name.
         sample_ns: length of a sample, for the axis label.
     """
     time_ns, pe = waveform
-    shown = pe > 0.05  # below: baseline noise between pulses
-    ax.vlines(time_ns[shown] / 1e3, 0.05, pe[shown], color=GREY, lw=0.6)
-    for name, at_ns, colour in (("S1", s1_ns, BLUE), ("S2", s2_ns, VERMILION)):
-        near = shown & (np.abs(time_ns - at_ns) < 8e3)
-        ax.vlines(time_ns[near] / 1e3, 0.05, pe[near], color=colour, lw=0.9)
-        height = pe[near].max() if near.any() else 1.0
-        ax.annotate(name, (at_ns / 1e3, height), xytext=(0, 3), textcoords="offset points", ha="center",
-                    color=colour, fontweight="bold")  # fmt: skip
+    shown = pe > _FLOOR_PE
+    ax.vlines(time_ns[shown] / 1e3, _FLOOR_PE, pe[shown], color=GREY, lw=0.6)
+    for name, (start_ns, end_ns, colour) in peaks.items():
+        inside = shown & (time_ns >= start_ns) & (time_ns < end_ns)
+        ax.vlines(time_ns[inside] / 1e3, _FLOOR_PE, pe[inside], color=colour, lw=0.9)
+        height = pe[inside].max() if inside.any() else 1.0
+        ax.annotate(name, ((start_ns + end_ns) / 2e3, height), xytext=(0, 3), textcoords="offset points",
+                    ha="center", color=colour, fontweight="bold")  # fmt: skip
     ax.set(
         yscale="log",
-        ylim=(0.05, 4 * max(pe.max(), 1.0)),
+        ylim=(_FLOOR_PE, 4 * max(pe.max(), 1.0)),
         xlabel="time [µs]",
-        ylabel=f"all sensors [PE / {sample_ns} ns]",
+        ylabel=f"PE / {sample_ns} ns",
     )
 
 
@@ -82,14 +84,12 @@ def draw_zoom(
     """
     time_ns, pe = waveform
     inside = (time_ns >= from_ns) & (time_ns < to_ns)
-    shift_ns = from_ns
-    x = (time_ns[inside] - shift_ns) / unit_ns
-    ax.step(x, pe[inside], where="post", color=colour, lw=1.1)
-    ax.fill_between(x, pe[inside], step="post", color=colour, alpha=0.18, lw=0)
-    unit = "ns" if unit_ns == 1 else "µs"
+    x = time_ns[inside] / unit_ns
+    ax.fill_between(x, pe[inside], step="post", color=colour, alpha=0.25, lw=0)
+    ax.step(x, pe[inside], where="post", color=colour, lw=1.2 if x.size < 300 else 0.5)
     ax.set(
-        xlim=(0, (to_ns - from_ns) / unit_ns),
+        xlim=(from_ns / unit_ns, to_ns / unit_ns),
         ylim=(min(0.0, float(pe[inside].min(initial=0))), None),
-        xlabel=f"time from {shift_ns / 1e3:,.2f} µs [{unit}]",
+        xlabel=f"time [{'ns' if unit_ns == 1 else 'µs'}]",
         ylabel=f"PE / {sample_ns} ns",
     )

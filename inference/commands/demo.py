@@ -71,8 +71,8 @@ def closing_lines(result: dict, out: Path) -> list[str]:
     """What the terminal shows at the end."""
     kr = result["comparison"]["kr83m"]
     lines = [
-        f"  one S1 and one S2 right: {100 * kr['right']['fraction']:.1f} % of {kr['n_events']} Kr-83m events; "
-        f"median bias S1 {kr['s1_percent']['median']:+.2f} %, S2 {kr['s2_percent']['median']:+.2f} %, "
+        f"  one S1 and one S2 right: {100 * kr['right']['fraction']:.1f} % of {kr['n_events']} Kr-83m events;"
+        f" median bias S1 {kr['s1_percent']['median']:+.2f} %, S2 {kr['s2_percent']['median']:+.2f} %, "
         f"z {kr['z_mm']['median']:+.2f} mm"
     ]
     for p in result["fit"]["parameters"]:

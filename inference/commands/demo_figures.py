@@ -5,7 +5,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.ticker import LogLocator
+from PIL import Image
 
 from dmsim.plot.hit_patterns import draw_hit_pattern
 from dmsim.plot.populations import (
@@ -15,7 +19,7 @@ from dmsim.plot.populations import (
     draw_residuals,
     draw_trajectory,
 )
-from dmsim.plot.style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, note, style
+from dmsim.plot.style import BLUE, BROWN, GREEN, GREY, ORANGE, SKY, VERMILION, note, style
 from dmsim.plot.waveforms import WaveForm, draw_event, draw_zoom, summed_waveform
 from inference.demo.calibration import Comparison, Sample
 from inference.demo.closure import LABELS, PARAMETERS, Closure
@@ -37,8 +41,15 @@ def draw_figures(study: Study, folder: Path) -> dict[str, Path]:
     with style():
         for name, draw in zip(NAMES, drawn, strict=True):
             paths[name] = folder / f"{name}.png"
-            draw(study).savefig(paths[name], metadata={"Software": None})
+            draw(study).savefig(paths[name])
+            _shrink(paths[name])
     return paths
+
+
+def _shrink(path: Path) -> None:
+    """256 colours are enough for a figure, and a third of the bytes."""
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -92,7 +103,11 @@ class _Shown:
              colour=VERMILION)  # fmt: skip
 
     def whole(self, ax: Axes) -> None:
-        draw_event(ax, self.waveform, s1_ns=self.s1_ns, s2_ns=self.s2_ns, sample_ns=self.sample_ns)
+        spans = {
+            "S1": (self.s1_ns, self.s1_ns + self.s1_length_ns, BLUE),
+            "S2": (self.s2_ns, self.s2_ns + self.s2_length_ns, VERMILION),
+        }
+        draw_event(ax, self.waveform, spans, sample_ns=self.sample_ns)
 
     def positions(self) -> dict[str, tuple[float, float]]:
         events, truth = self.sample.events, self.sample.truth
@@ -115,8 +130,8 @@ def _waveform(study: Study) -> Figure:
 
 def _hit_pattern(study: Study) -> Figure:
     shown = _Shown(study)
-    figure = _figure(10, 9.4)
-    axes = figure.subplots(2, 2)
+    figure = _figure(10, 9.2)
+    axes = figure.subplots(2, 2, sharex=True, sharey=True)
     for row, (name, peak) in enumerate((("S2", shown.s2), ("S1", shown.s1))):
         area = shown.sample.peaks.area_per_channel_pe[peak]
         for ax, side in zip(axes[row], ("top", "bottom"), strict=True):
@@ -124,9 +139,20 @@ def _hit_pattern(study: Study) -> Figure:
             lit = draw_hit_pattern(ax, study.detector, area, side=side, **marks)
             share = _side_share(study, area, side)
             ax.set_title(f"{name}, {side} array: {share:.0%} of {area.sum():,.0f} PE")
-        figure.colorbar(lit, ax=axes[row], label=f"{name} area [PE / sensor]", shrink=0.8, aspect=30)
-    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(-0.04, 1.0))
+            ax.label_outer()
+        bar = figure.colorbar(lit, ax=axes[row], label=f"{name} area [PE / sensor]", shrink=0.8, aspect=30)
+        _plain_ticks(bar)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
+
+
+def _plain_ticks(bar: Colorbar) -> None:
+    """1, 2, 5, 10, ... in place of powers of ten."""
+    bar.ax.minorticks_off()
+    along_x = bar.orientation == "horizontal"
+    axis = bar.ax.xaxis if along_x else bar.ax.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
 
 
 def _side_share(study: Study, area, side: str) -> float:
@@ -143,7 +169,7 @@ def _band_models(ax: Axes, study: Study) -> None:
     draw_band(
         ax, study.band.centre_pe, study.band_fitted.quantiles, colour="black", label="flat ER, fitted model"
     )
-    ax.plot(study.band.centre_pe, study.band_start.quantiles[1], color=VERMILION, ls="--",
+    ax.plot(study.band.centre_pe, study.band_start.quantiles[1], color=GREY, ls="--",
             label="flat ER, before the fit")  # fmt: skip
     ax.errorbar(study.band.centre_pe, study.band.quantiles[1], study.band.median_error, fmt="o", ms=4,
                 color=BLUE, mec="white", mew=0.6, lw=1.2, label="flat ER, reconstructed median")  # fmt: skip
@@ -170,9 +196,7 @@ def _band(study: Study) -> Figure:
     right.set_title("reconstructed from waveforms")
     right.set(ylabel="", **_band_limits(study))
     for ax in (left, right):
-        legend = ax.legend(loc="upper right")
-        for handle in legend.legend_handles:
-            handle.set_alpha(1)
+        _opaque(ax.legend(loc="upper right"))
     return figure
 
 
@@ -199,7 +223,7 @@ def _resolution(study: Study) -> Figure:
     figure = _figure(10, 5.8)
     axes = figure.subplots(2, 3).ravel()
     samples: tuple[tuple[str, Comparison, str], ...] = (
-        ("Kr-83m", study.kr83m_comparison, ORANGE),
+        ("Kr-83m", study.kr83m_comparison, BROWN),
         ("flat ER", study.er_flat_comparison, BLUE),
     )
     for ax, (field, label, unit) in zip(axes, _RESIDUALS, strict=False):
@@ -246,7 +270,7 @@ def _fit(study: Study) -> Figure:
             mean,
             mean * error[rows],
             {
-                "start": (scale * np.exp(closure.model_start[rows]), VERMILION, "--"),
+                "start": (scale * np.exp(closure.model_start[rows]), GREY, "--"),
                 "fitted": (scale * np.exp(closure.model_fitted[rows]), "black", "-"),
             },
             xlabel="drift time [µs]",
@@ -260,27 +284,36 @@ def _fit(study: Study) -> Figure:
 
 def _overview(study: Study) -> Figure:
     shown = _Shown(study)
-    figure = _figure(14, 6.6)
-    axes = figure.subplot_mosaic(
-        [["wave", "wave", "pattern", "band"], ["s1", "s2", "pattern", "fit"]],
-        width_ratios=(1, 1, 1.75, 1.75),
-    )
+    figure = _figure(14, 5.6)
+    left, middle, right = figure.subfigures(1, 3, width_ratios=(5, 4.6, 4.4))
+
+    axes = left.subplot_mosaic([["wave", "wave"], ["s1", "s2"]], height_ratios=(1, 1.1))
     shown.whole(axes["wave"])
     axes["wave"].set_title("one Kr-83m event, sum of all sensors")
     shown.zoom_s1(axes["s1"])
     shown.zoom_s2(axes["s2"])
+
+    ax = middle.subplots()
     area = shown.sample.peaks.area_per_channel_pe[shown.s2]
-    lit = draw_hit_pattern(axes["pattern"], study.detector, area, side="top", **shown.positions())
-    axes["pattern"].set_title("its S2 in the top array")
-    axes["pattern"].legend(loc="upper left", bbox_to_anchor=(-0.02, 1.0))
-    figure.colorbar(lit, ax=axes["pattern"], label="area [PE / sensor]", location="bottom", aspect=40,
-                    shrink=0.8)  # fmt: skip
-    _populations(axes["band"], ((study.er_flat, SKY), (study.kr83m, ORANGE)))
-    draw_band(axes["band"], study.band.centre_pe, study.band_fitted.quantiles, colour="black",
-              label="fitted model")  # fmt: skip
-    axes["band"].set(**_band_limits(study))
-    axes["band"].set_title("all events, reconstructed")
-    axes["band"].legend(loc="upper right", ncols=3, columnspacing=1, handlelength=1.2)
-    _draw_fit_trajectory(axes["fit"], study.closure)
-    axes["fit"].set_title("three parameters, fitted by gradient")
+    lit = draw_hit_pattern(ax, study.detector, area, side="top", **shown.positions())
+    ax.set_title("its S2 in the top array")
+    ax.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2, borderaxespad=0, columnspacing=1)
+    bar = middle.colorbar(lit, ax=ax, label="area [PE / sensor]", shrink=0.75, aspect=35)
+    _plain_ticks(bar)
+
+    band, fit = right.subplots(2, 1, height_ratios=(1, 1.1))
+    _populations(band, ((study.er_flat, SKY), (study.kr83m, ORANGE)))
+    draw_band(band, study.band.centre_pe, study.band_fitted.quantiles, colour="black",
+              label="flat ER, fitted model")  # fmt: skip
+    band.set(**_band_limits(study))
+    band.set_title("all events, reconstructed")
+    _opaque(band.legend(loc="upper right"))
+    _draw_fit_trajectory(fit, study.closure)
+    fit.set_title("three parameters, fitted by gradient")
     return figure
+
+
+def _opaque(legend: Legend) -> None:
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)

@@ -26,7 +26,8 @@ LABELS = {"g1": "g1", "lifetime": "electron lifetime", "se_gain": "single-electr
 WRONG_START = {"g1": 0.85, "lifetime": 0.5, "se_gain": 1.12}  # times the true value
 _EVENTS_PER_SLICE, _MAX_SLICES = 40, 8
 _LINE_FACTOR = 2.0  # events further than this from a slice's median area are not of the line
-_N_STEPS, _LEARNING_RATE, _RELATIVE_WIDTH = 60, 0.35, 0.2  # steps start at 7 % of a parameter
+_N_STEPS, _LEARNING_RATE = 60, 0.3
+_STEP_SCALES = {"g1": 0.1, "lifetime": 0.5, "se_gain": 0.1}  # relative; the first steps are 0.3 of it
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def fit_line(
         misfit = predict(detector) - data.mean
         return 0.5 * misfit @ jnp.asarray(precision, misfit.dtype) @ misfit
 
-    free = FreeParameters.of(believed, PARAMETERS, relative_width=_RELATIVE_WIDTH)
+    free = FreeParameters.of(believed, PARAMETERS, relative_widths=_STEP_SCALES)
     fit = minimize(
         loss,
         free,
@@ -201,7 +202,9 @@ def fit_line(
         learning_rate=_LEARNING_RATE,
         on_step=lambda _step, _loss: on_step(),
     )
-    jacobian, model_fitted = _sensitivity(predict, free, fit, believed)
+    sensitivity = _sensitivity(predict, free, believed)
+    jacobian, model_fitted = sensitivity(free.values(fit.vector))
+    _, model_start = sensitivity(free.values(free.pack(believed)))
     # Gauss-Newton: the curvature of chi2 / 2, which for a sum of squares needs first derivatives only
     fisher = jacobian.T @ precision @ jacobian
     inverse = np.linalg.inv(fisher)
@@ -225,7 +228,7 @@ def fit_line(
         correlation=inverse / np.outer(sigma, sigma),
         chi2=2 * fit.loss,
         n_freedom=len(data.mean) - len(free),
-        model_start=np.asarray(predict(believed)),
+        model_start=model_start,
         model_fitted=model_fitted,
         n_model_events=n_model_events,
     )
@@ -234,18 +237,24 @@ def fit_line(
 N_EVALUATIONS = _N_STEPS + 1
 
 
-def _sensitivity(predict, free: FreeParameters, fit: FitResult, believed: dmsim.Detector):
-    """Derivative of the model's means in the physical parameters at the best fit, and the means."""
+def _sensitivity(predict, free: FreeParameters, believed: dmsim.Detector):
+    """A function of the physical parameters: derivative of the model's means in them, and the means."""
 
-    @eqx.filter_jit
     def means(values):
         detector = believed
         for i, parameter in enumerate(free):
             detector = set_leaf(detector, parameter.path, values[i])
-        return predict(detector)
+        predicted = predict(detector)
+        return predicted, predicted
 
-    values = free.values(fit.vector)
-    return np.asarray(jax.jacfwd(means)(values), np.float64), np.asarray(means(values), np.float64)
+    # forward: three tangents go along with one simulation
+    compiled = eqx.filter_jit(jax.jacfwd(means, has_aux=True))
+
+    def evaluate(values):
+        jacobian, predicted = compiled(values)
+        return np.asarray(jacobian, np.float64), np.asarray(predicted, np.float64)
+
+    return evaluate
 
 
 def _area_bias(line: Sample, drift_us, edges) -> Float[np.ndarray, "statistic"]:

@@ -82,8 +82,8 @@ def _page(r: dict, figures: dict[str, Path]) -> str:
 def _lead(r: dict) -> str:
     kr, er = r["samples"]["kr83m"], r["samples"]["er_flat"]
     return (
-        f"{kr['n_events']:,} decays of Kr-83m and {er['n_events']:,} flat electron recoils, simulated down to "
-        "digitised waveforms, reconstructed, compared with what truly happened, and used to fit "
+        f"{kr['n_events']:,} decays of Kr-83m and {er['n_events']:,} flat electron recoils, simulated down "
+        "to digitised waveforms, reconstructed, compared with what truly happened, and used to fit "
         f"{len(r['fit']['parameters'])} parameters of the detector by gradient."
     )
 
@@ -136,9 +136,9 @@ def _event(r: dict, figures: dict[str, Path]) -> str:
     found, true = e["position_mm"], e["true_position_mm"]
     return (
         f"<p>Event {e['event']} has {e['n_records']:,} records. Its S2 comes {e['drift_time_us']:,.1f} µs "
-        f"after its S1, which puts it at z = {found[2]:,.1f} mm (true {true[2]:,.1f} mm); the light of the S2 "
-        f"in the top array puts it at x = {found[0]:,.1f} mm, y = {found[1]:,.1f} mm (true {true[0]:,.1f} mm, "
-        f"{true[1]:,.1f} mm).</p>"
+        f"after its S1, which puts it at z = {found[2]:,.1f} mm (true {true[2]:,.1f} mm); the light of the "
+        f"S2 in the top array puts it at x = {found[0]:,.1f} mm, y = {found[1]:,.1f} mm (true "
+        f"{true[0]:,.1f} mm, {true[1]:,.1f} mm).</p>"
         + _figure(figures, "waveform", "The event on a logarithmic scale (what lies under 0.05 PE a sample "
                   "is not drawn), its S1 and its S2.")
         + _figure(figures, "hit_pattern", "Light of the S2 and of the S1 in each sensor. The circle is the "
@@ -150,10 +150,10 @@ def _band(r: dict, figures: dict[str, Path]) -> str:
     b = r["band"]
     return (
         "<p>Areas corrected for the place of the event, with the electron lifetime that the fit below found. "
-        "The flat recoils take no part in the fit: their band is predicted by the fitted detector. Its median "
-        f"lies {1e3 * b['rms_fitted_dex']:.1f} × 10⁻³ dex (rms over {b['n_bins']} bins) from the reconstructed "
-        f"one, whose own uncertainty is {1e3 * b['median_error_dex']:.1f} × 10⁻³ dex a bin; before the fit "
-        f"it was {1e3 * b['rms_start_dex']:.1f} × 10⁻³ dex.</p>"
+        "The flat recoils take no part in the fit: their band is predicted by the fitted detector. Its "
+        f"median lies {1e3 * b['rms_fitted_dex']:.1f} × 10⁻³ dex (rms over {b['n_bins']} bins) from the "
+        f"reconstructed one, whose own uncertainty is {1e3 * b['median_error_dex']:.1f} × 10⁻³ dex a bin; "
+        f"before the fit it was {1e3 * b['rms_start_dex']:.1f} × 10⁻³ dex.</p>"
         + _figure(figures, "band", "Left: true charge of each event. Right: as reconstructed, with the "
                   "median and the central 68 % of the flat recoils.")
     )  # fmt: skip
@@ -222,28 +222,31 @@ def _fit(r: dict, figures: dict[str, Path]) -> str:
     )
     return (
         f"<p>Data are the uncorrected areas of {f['n_events']:,} reconstructed Kr-83m events in "
-        f"{f['n_slices']} slices of drift time: the means of ln S1 and ln S2 in each ({f['n_left_out']} events "
-        "are left out: no pair, outside the slices, or an area more than a factor 2 off the line). The model "
-        f"simulates {f['n_model_events']:,} other events of the same source down to areas, with its random "
-        f"numbers held fixed. Gradients of χ² come from differentiating that simulation; {f['n_steps']} steps "
-        f"of Adam take χ² from {f['chi2_start']:,.0f} to {f['chi2']:.1f} at {f['n_degrees_of_freedom']} "
-        "degrees of freedom.</p>"
+        f"{f['n_slices']} slices of drift time: the means of ln S1 and ln S2 in each "
+        f"({f['n_left_out']} events are left out: no pair, outside the slices, or an area more than a "
+        f"factor 2 off the line). The model simulates {f['n_model_events']:,} other events of the same "
+        "source down to areas, with its random numbers held fixed. Gradients of χ² come from "
+        f"differentiating that simulation; {f['n_steps']} steps of Adam take χ² from "
+        f"{f['chi2_start']:,.0f} to {f['chi2']:.1f} at {f['n_degrees_of_freedom']} degrees of freedom.</p>"
         + _table(["parameter", "start", "fitted", "true", "pull", "shift by area bias", "within tolerance"],
                  rows)
-        + "<p>The uncertainty is statistical (curvature of χ², the model's own scatter included); the pull is "
-        "(fitted − true) over it. The areas that reconstruction gives are slightly biased, and the fit takes "
-        "them as they are: the shift is what that bias does to each parameter, to first order. The tolerance "
-        "is three standard deviations plus that shift. Correlations: "
+        + "<p>The uncertainty is statistical (curvature of χ², the model's own scatter included); the pull "
+        "is (fitted − true) over it. The areas that reconstruction gives are slightly biased, and the fit "
+        "takes them as they are: the shift is what that bias does to each parameter, to first "
+        "order. The tolerance is three standard deviations plus that shift. Correlations: "
         f"{html.escape(pairs)}. Yields, field, extraction, double-photoelectron probability and the maps of "
         "light collection are taken as known.</p>"
-        + _figure(figures, "fit", "Left: each parameter over its true value, with its uncertainty at the end. "
-                  "Middle and right: the data, the model at the start and at the end.")
+        + _figure(figures, "fit", "Left: each parameter over its true value, with its uncertainty at the "
+                  "end. Middle and right: the data, the model at the start and at the end.")
     )  # fmt: skip
 
 
 def _missing() -> str:
     items = "".join(f"<li><b>{html.escape(a)}:</b> {html.escape(b)}.</li>" for a, b in NOT_SIMULATED)
-    return f"<p>Reconstruction has an easier task here than in a real detector. Left out so far:</p><ul>{items}</ul>"
+    return (
+        "<p>Reconstruction has an easier task here than in a real detector. Left out so far:</p>"
+        f"<ul>{items}</ul>"
+    )
 
 
 def _run(r: dict) -> str:

@@ -8,7 +8,8 @@ body{margin:0;background:var(--back);color:var(--ink);font:16px/1.6 system-ui,-a
 "Helvetica Neue",Arial,sans-serif;-webkit-font-smoothing:antialiased}
 main{max-width:1000px;margin:0 auto;padding:3rem 1.5rem 4rem}
 h1{font-size:2.2rem;line-height:1.15;letter-spacing:-.02em;margin:0 0 .6rem}
-h2{font-size:1.35rem;letter-spacing:-.01em;margin:3rem 0 .6rem;padding-top:1.2rem;border-top:1px solid var(--line)}
+h2{font-size:1.35rem;letter-spacing:-.01em;margin:3rem 0 .6rem;padding-top:1.2rem;
+border-top:1px solid var(--line)}
 p,li{max-width:46rem}
 .lead{font-size:1.12rem;color:var(--soft);margin:0 0 1.2rem}
 nav{display:flex;flex-wrap:wrap;gap:.3rem 1.2rem;font-size:.92rem}
