@@ -88,8 +88,12 @@ def _row_groups(event: np.ndarray) -> list[np.ndarray | slice]:
 def _group(detector, records: RawRecords, table: Table, settings: Settings, lost_pe: float) -> _Group:
     nominal, dt = records.baseline_adc, records.sample_ns
     n_sensors = detector.light.sensors.n_sensors
-    shift = baseline_shifts(table, nominal, settings.baseline_samples)
-    hits = find_hits(table, shift, nominal, settings.hit_threshold_adc)
+    electronics = detector.electronics
+    # a pulse's first samples are free of light only as far as its readout begins before the trigger
+    n_first = min(settings.baseline_samples, max(electronics.zle_samples_before, 1))
+    shift = baseline_shifts(table, nominal, n_first)
+    threshold = settings.hit_threshold_adc or float(electronics.zle_threshold_adc)
+    hits = find_hits(table, shift, nominal, threshold)
     # whole samples: windows never shrink, gaps never grow
     windows, hit_peak = cluster(
         hits,
@@ -103,7 +107,7 @@ def _group(detector, records: RawRecords, table: Table, settings: Settings, lost
     integrals = integrate(table, shift, windows, nominal, n_sensors)
     n = len(windows.event)
     lone = np.bincount((hit_peak * n_sensors + hits.channel)[hits.alone], minlength=n * n_sensors)
-    area = integrals.area / float(detector.electronics.adc_per_pe) + lost_pe * lone.reshape(n, n_sensors)
+    area = integrals.area / float(electronics.adc_per_pe) + lost_pe * lone.reshape(n, n_sensors)
     group = _describe(detector, settings, windows, area, hits, hit_peak, integrals, dt)
     piece_of = _merge(group, settings, dt)
     if n == 0 or piece_of[-1] == n - 1:

@@ -17,8 +17,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    baseline_samples: Annotated[int, Field(ge=1, le=10_000)] = 40  # first samples of a pulse
-    hit_threshold_adc: Annotated[float, Field(gt=0, le=16_384)] = 15.0  # below the baseline
+    baseline_samples: Annotated[int, Field(ge=1, le=10_000)] = 40  # first samples of a pulse; at most those
+    # that the detector reads out before a trigger are used
+    hit_threshold_adc: Annotated[float, Field(gt=0, le=16_384)] | None = None  # below the baseline; None: the
+    # detector's zero-suppression threshold (XENONnT: 15)
     gap_ns: Annotated[float, Field(gt=0, le=1e6)] = 700.0  # no hit for this long ends a peak
     left_extension_ns: Annotated[float, Field(ge=0, le=1e5)] = 30.0  # before the first hit
     right_extension_ns: Annotated[float, Field(ge=0, le=1e5)] = 200.0  # after the last hit

@@ -7,13 +7,14 @@ from dmsim.reconstruction.acceptance import pulse_integral
 from dmsim.records import RawRecords
 
 SAMPLES, DT, BASELINE, NOISE = 110, 10, 16_000, 2.5
-BEFORE, AFTER, PULSE = 50, 50, 20
+PULSE = 20
 
 
 def records_of(detector, photons, *, n_events=1, seed=1, noise=NOISE, first_event=0, keep=None, threshold=15):
     """Zero-suppressed records of photons given as rows (event, channel, time_ns, charge_pe)."""
     random = np.random.default_rng(seed)
     electronics = detector.electronics
+    before, after = electronics.zle_samples_before, electronics.zle_samples_after
     edges = np.arange(PULSE + 1) * DT
     rows = []
     photons = sorted(photons, key=lambda p: (p[0], p[1], p[2]))
@@ -24,11 +25,11 @@ def records_of(detector, photons, *, n_events=1, seed=1, noise=NOISE, first_even
         while (
             j + 1 < len(photons)
             and photons[j + 1][:2] == (event, channel)
-            and photons[j + 1][2] // DT - photons[j][2] // DT <= BEFORE + PULSE + AFTER
+            and photons[j + 1][2] // DT - photons[j][2] // DT <= before + PULSE + after
         ):
             j += 1
-        start = int(photons[i][2] // DT) - BEFORE
-        end = int(photons[j][2] // DT) + PULSE + AFTER
+        start = int(photons[i][2] // DT) - before
+        end = int(photons[j][2] // DT) + PULSE + after
         wave = np.zeros(end - start)
         for _, _, time, charge in photons[i : j + 1]:
             sample = int(time // DT)

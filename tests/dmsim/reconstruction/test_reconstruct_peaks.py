@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from synthetic_records import DT, records_of, s1, s2
 
+import dmsim
 from dmsim.reconstruction import Settings, find_peaks
 from dmsim.records import Signal
 
@@ -63,6 +64,16 @@ def test_later_fragments_take_the_baseline_of_the_first(detector, random):
     # must fail: read as pulses of their own, later fragments take lit samples for their baseline
     alone = replace(records, record_i=np.zeros_like(records.record_i))
     assert find_peaks(detector, alone).area_per_channel_pe[0, 5] < 300
+
+
+def test_a_readout_that_begins_late_gives_fewer_baseline_samples(random):
+    # the preset reads 24 samples before a trigger: 40 would hold the pulse itself
+    lux = dmsim.load_detector("lux")
+    assert lux.electronics.zle_samples_before < Settings().baseline_samples
+    photons = s1(random, 0, S1_AT, 300, n_sensors=122, n_top=61)
+    peaks = find_peaks(lux, records_of(lux, photons))
+    assert peaks.signal.tolist() == [Signal.S1]
+    assert peaks.area_pe[0] == pytest.approx(300, abs=10)
 
 
 def test_a_missing_later_fragment_takes_away_only_its_own_area(detector):

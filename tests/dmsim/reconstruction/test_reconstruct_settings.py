@@ -12,7 +12,7 @@ def test_settings_from_a_file(tmp_path):
     settings = load_settings(path)
     assert settings.gap_ns == 500
     assert settings.merge_gap_ns == (1e4, 0)
-    assert settings.hit_threshold_adc == Settings().hit_threshold_adc
+    assert settings.left_extension_ns == Settings().left_extension_ns
 
 
 @pytest.mark.parametrize(
