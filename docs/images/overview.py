@@ -26,10 +26,12 @@ def main() -> None:
     deposits = dmsim.sources.kr83m(key, detector, n_events=1)
     records = dmsim.simulate_records(key, detector, deposits)
     peaks, events = dmsim.reconstruct(detector, records)
-    s1_ns, s2_ns = (
-        float(peaks.time_ns[row] - deposits.event_time_ns[0] + peaks.center_time_ns[row])
-        for row in (int(events.s1_peak[0]), int(events.s2_peak[0]))
-    )
+    s1, s2 = int(events.s1_peak[0]), int(events.s2_peak[0])
+
+    def span(row: int) -> tuple[float, float]:
+        start_ns = float(peaks.time_ns[row] - deposits.event_time_ns[0])
+        return start_ns, start_ns + float(peaks.length_ns[row])
+
     waveform = summed_waveform(detector, records, 0)
     with style():
         figure, axes = plt.subplot_mosaic(
@@ -37,24 +39,32 @@ def main() -> None:
             figsize=(10, 4.3),
             width_ratios=[1, 1, 1.25],
         )
-        per_sample = {"sample_ns": records.sample_ns}
-        draw_event(axes["event"], waveform, s1_ns=s1_ns, s2_ns=s2_ns, **per_sample)
+        spans = {"S1": (*span(s1), BLUE), "S2": (*span(s2), VERMILION)}
+        draw_event(axes["event"], waveform, spans, sample_ns=records.sample_ns)
+        from_ns, to_ns = span(s1)[0] - 200, span(s1)[0] + 1500
         draw_zoom(
-            axes["s1"], waveform, from_ns=s1_ns - 300, to_ns=s1_ns + 1500, colour=BLUE, unit_ns=1, **per_sample
+            axes["s1"],
+            waveform,
+            from_ns=from_ns,
+            to_ns=to_ns,
+            colour=BLUE,
+            unit_ns=1,
+            sample_ns=records.sample_ns,
         )
+        from_ns, to_ns = span(s2)[0] - 2e3, span(s2)[1] + 2e3
         draw_zoom(
             axes["s2"],
             waveform,
-            from_ns=s2_ns - 2e4,
-            to_ns=s2_ns + 2e4,
+            from_ns=from_ns,
+            to_ns=to_ns,
             colour=VERMILION,
             unit_ns=1e3,
-            **per_sample,
+            sample_ns=records.sample_ns,
         )
         lit = draw_hit_pattern(
             axes["pattern"],
             detector,
-            peaks.area_per_channel_pe[int(events.s2_peak[0])],
+            peaks.area_per_channel_pe[s2],
             side="top",
             true_mm=(float(deposits.x_mm[0]), float(deposits.y_mm[0])),
             found_mm=(float(events.x_mm[0]), float(events.y_mm[0])),
