@@ -146,6 +146,7 @@ def only_valid(records):
             "sensor",
             "time_ns",
             "charge_pe",
+            "weight",
             "signal",
         )
         if hasattr(records, n)
