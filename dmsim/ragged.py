@@ -45,7 +45,7 @@ def paginate(counts: Int[Array, "parent"], *, page_size: int, n_pages: int) -> P
     starts = ends - pages
     # the parent of a page is the last one, with any pages, that starts at or before it
     target = jnp.where(pages > 0, starts, n_pages)
-    marks = jnp.zeros(n_pages, jnp.int32).at[target].max(jnp.arange(n_parents), mode="drop")
+    marks = jnp.zeros(n_pages, jnp.int32).at[target].max(jnp.arange(n_parents, dtype=jnp.int32), mode="drop")
     parent = jax.lax.cummax(marks)
     page = jnp.arange(n_pages)
     child = (page - starts[parent])[:, None] * page_size + jnp.arange(page_size)
