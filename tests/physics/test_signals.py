@@ -105,11 +105,13 @@ def name_of(row):
 @pytest.mark.parametrize("row", SUMMARY, ids=name_of)
 def test_arrival_times_are_nests(row):
     times = simulate(row)
-    # 4e5 against 2.6e5 photons scatter by 0.0025 at one time: 0.01 is 3 times the law's own tolerance
-    assert distance(times, row) < 0.01
+    # the largest difference of 4e5 against 2.6e5 photons of one law passes 0.005 once in 2000 seeds (KS);
+    # measured: 0.0016 to 0.0029, and 0.0095 of alphas for their one lifetime
+    assert distance(times, row) < (0.012 if row["model"] == "alpha" else 0.005)
     for name, fraction in QUANTILES.items():
         expected = float(row[name])
-        # the smaller quantiles of alphas carry the one lifetime in place of NEST's Gaussian
+        # the smaller quantiles of alphas carry the one lifetime in place of NEST's Gaussian; the 95 % quantile
+        # at 23 V/cm comes 1.6 % early by the cutoff of recombination at 10 us
         tolerance = 0.07 if row["model"] == "alpha" and fraction < 0.5 else 0.025
         assert np.quantile(times, fraction) == pytest.approx(expected, rel=tolerance), name
     for limit in (10, 50, 100):
@@ -122,7 +124,7 @@ def test_the_comparison_sees_a_triplet_lifetime_5_percent_off():
         lambda d: d.scintillation.triplet_lifetime_er_ns, nest_like(row), jnp.float32(25.95 * 0.95)
     )
     times = simulate(row, wrong)
-    assert distance(times, row) > 0.01
+    assert distance(times, row) > 2 * 0.005
 
 
 def test_the_comparison_sees_a_missing_recombination_delay():
