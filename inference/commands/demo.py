@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_events,
         default=1000,
         metavar="N",
-        help=f"events of each of the two sources, {MIN_EVENTS} or more; default 1000",
+        help=f"events of Kr-83m, {MIN_EVENTS} or more, and half as many flat ER; default 1000",
     )
     parser.add_argument("--seed", type=_seed, default=0, help="0 to 2^32 - 1; default 0")
     parser.add_argument("--detector", "-d", default="xenonnt", help="preset or TOML file; default xenonnt")

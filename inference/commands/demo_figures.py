@@ -178,8 +178,8 @@ def _band_models(ax: Axes, study: Study) -> None:
 def _band_limits(study: Study) -> dict:
     cs1 = np.concatenate([study.kr83m.events.cs1_pe, study.er_flat.events.cs1_pe])
     height = np.log10(np.concatenate([study.kr83m.events.cs2_pe, study.er_flat.events.cs2_pe]) / cs1)
-    low, high = np.nanquantile(height, [0.003, 0.997])
-    pad = 0.12 * (high - low)
+    low, high = np.nanquantile(height, [0.001, 0.999])
+    pad = 0.06 * (high - low)
     return {"xlim": (0, 1.08 * np.nanquantile(cs1, 0.995)), "ylim": (low - pad, high + pad)}
 
 
@@ -284,8 +284,8 @@ def _fit(study: Study) -> Figure:
 
 def _overview(study: Study) -> Figure:
     shown = _Shown(study)
-    figure = _figure(14, 5.6)
-    left, middle, right = figure.subfigures(1, 3, width_ratios=(5, 4.6, 4.4))
+    figure = _figure(14, 5.9)
+    left, middle, right = figure.subfigures(1, 3, width_ratios=(5, 4.7, 4.4))
 
     axes = left.subplot_mosaic([["wave", "wave"], ["s1", "s2"]], height_ratios=(1, 1.1))
     shown.whole(axes["wave"])
@@ -298,7 +298,7 @@ def _overview(study: Study) -> Figure:
     lit = draw_hit_pattern(ax, study.detector, area, side="top", **shown.positions())
     ax.set_title("its S2 in the top array")
     ax.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2, borderaxespad=0, columnspacing=1)
-    bar = middle.colorbar(lit, ax=ax, label="area [PE / sensor]", shrink=0.75, aspect=35)
+    bar = middle.colorbar(lit, ax=ax, label="area [PE / sensor]", location="bottom", shrink=0.85, aspect=40)
     _plain_ticks(bar)
 
     band, fit = right.subplots(2, 1, height_ratios=(1, 1.1))

@@ -22,10 +22,10 @@ class Band:
     median_error: Float[np.ndarray, "bin"]
 
 
-def band_edges_pe(events: Events, n_events: int) -> Float[np.ndarray, "edge"]:
-    """Edges with about as many events in each bin, from the events' own cS1."""
+def band_edges_pe(events: Events) -> Float[np.ndarray, "edge"]:
+    """Edges with as many events in each bin, 2 to 10 of them, from the events' own cS1."""
     cs1 = events.cs1_pe[np.isfinite(events.cs1_pe) & np.isfinite(events.cs2_pe)]
-    return np.quantile(cs1, np.linspace(0.02, 0.98, int(np.clip(n_events // 50, 2, 10)) + 1))
+    return np.quantile(cs1, np.linspace(0.01, 0.99, int(np.clip(len(cs1) // 45, 2, 10)) + 1))
 
 
 def measure_band(cs1_pe, cs2_pe, edges_pe: Float[np.ndarray, "edge"]) -> Band:

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import math
 from pathlib import Path
 
 from inference.demo.output import RESULT
@@ -31,8 +32,18 @@ def write_report(result: dict, figures: dict[str, Path], folder: Path) -> None:
         figures: PNG files by name.
         folder: to write to.
     """
-    (folder / RESULT).write_text(json.dumps(result, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+    text = json.dumps(_finite(result), indent=2, allow_nan=False) + "\n"
+    (folder / RESULT).write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(_page(result, figures), encoding="utf-8")
+
+
+def _finite(tree):
+    """The same tree with null for what is not a number, which JSON does not know."""
+    if isinstance(tree, dict):
+        return {key: _finite(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def _figure(figures: dict[str, Path], name: str, caption: str) -> str:
