@@ -105,14 +105,15 @@ def name_of(row):
 @pytest.mark.parametrize("row", SUMMARY, ids=name_of)
 def test_arrival_times_are_nests(row):
     times = simulate(row)
-    # the largest difference of 4e5 against 2.6e5 photons of one law passes 0.005 once in 2000 seeds (KS);
-    # measured: 0.0016 to 0.0029, and 0.0095 of alphas for their one lifetime
-    assert distance(times, row) < (0.012 if row["model"] == "alpha" else 0.005)
+    # the largest difference of 4e5 against 2.6e5 photons of one law passes 0.007 at a rate of 4e-7
+    # (Kolmogorov-Smirnov); measured: 0.0016 to 0.0029, and 0.0095 of alphas for their one lifetime
+    assert distance(times, row) < (0.015 if row["model"] == "alpha" else 0.007)
     for name, fraction in QUANTILES.items():
         expected = float(row[name])
-        # the smaller quantiles of alphas carry the one lifetime in place of NEST's Gaussian; the 95 % quantile
-        # at 23 V/cm comes 1.6 % early by the cutoff of recombination at 10 us
-        tolerance = 0.07 if row["model"] == "alpha" and fraction < 0.5 else 0.025
+        # quantiles scatter by 0.3 to 0.8 %. The early ones carry one singlet lifetime in place of NEST's
+        # Gaussian; the 95 % quantile at 23 V/cm comes 1.6 % early by the cutoff of recombination at 10 us
+        early = fraction < 0.2 or (row["model"] == "alpha" and fraction < 0.5)
+        tolerance = 0.03 if not early else 0.09 if row["model"] == "alpha" else 0.05
         assert np.quantile(times, fraction) == pytest.approx(expected, rel=tolerance), name
     for limit in (10, 50, 100):
         assert (times < limit).mean() == pytest.approx(float(row[f"frac_lt_{limit}ns"]), abs=0.006)
@@ -124,7 +125,7 @@ def test_the_comparison_sees_a_triplet_lifetime_5_percent_off():
         lambda d: d.scintillation.triplet_lifetime_er_ns, nest_like(row), jnp.float32(25.95 * 0.95)
     )
     times = simulate(row, wrong)
-    assert distance(times, row) > 2 * 0.005
+    assert distance(times, row) > 0.01
 
 
 def test_the_comparison_sees_a_missing_recombination_delay():
