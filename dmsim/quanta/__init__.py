@@ -4,4 +4,5 @@ from dmsim.quanta.conditions import Yields as Yields
 from dmsim.quanta.models import MODELS as MODELS
 from dmsim.quanta.models import mean_yields as mean_yields
 from dmsim.quanta.stage import deposit_yields as deposit_yields
+from dmsim.quanta.stage import present_interactions as present_interactions
 from dmsim.quanta.stage import sample_quanta as sample_quanta

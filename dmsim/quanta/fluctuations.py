@@ -19,12 +19,6 @@ _IONS = 0
 _RECOMBINATION = 1
 
 
-def _root(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Square root, 0 with no gradient where x <= 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
-
-
 def fano_factor_er(
     model: ERFluctuations,
     n_quanta: Float[Array, "..."],
@@ -35,7 +29,7 @@ def fano_factor_er(
     first, second, third = model.fano_density
     rho = density_g_per_cm3
     constant = model.fano_constant + rho * (first + rho * (second + rho * third))
-    return constant + model.fano_field * _root(n_quanta * field_v_per_cm)
+    return constant + model.fano_field * relax.safe_sqrt(n_quanta * field_v_per_cm)
 
 
 def omega_er(
@@ -66,7 +60,8 @@ def skewness_er(
         -field_v_per_cm / model.low_energy_field_v_per_cm
     ) * -jnp.expm1(-high / model.low_energy_rise_kev)
     high_energy = model.high_energy_amplitude * jnp.exp(
-        -high / model.high_energy_decay_kev - _root(field_v_per_cm / model.high_energy_field_v_per_cm)
+        -high / model.high_energy_decay_kev
+        - relax.safe_sqrt(field_v_per_cm / model.high_energy_field_v_per_cm)
     )
     return (1 - crossover) * low_energy + crossover * high_energy
 
@@ -131,7 +126,7 @@ def fluctuate(
     skewed = (mean <= 1e4) & (field_v_per_cm >= 50) & (field_v_per_cm <= 4000)
     z_2, z_3 = rng.normal_pair(keys, _RECOMBINATION, 0, dtype=dtype)
     deviate = _standard_skew_normal(z_2, z_3, jnp.where(skewed, skewness, 0.0))
-    spread = _root(p * (1 - p) * ions + (omega * ions) ** 2)
+    spread = relax.safe_sqrt(p * (1 - p) * ions + (omega * ions) ** 2)
     # clipped before it is rounded: the same count, and the gradient has no ties
     drawn = relax.round_through(jnp.clip((1 - p) * ions + spread * deviate, 0.0, ions))
     electrons = jnp.where(p > 0, drawn, ions)
@@ -140,7 +135,7 @@ def fluctuate(
 
 def _count(z, mean, variance):
     """A rounded normal, not negative. NEST leaves the 1/12 that the rounding adds to the variance."""
-    return relax.round_through(jnp.maximum(mean + z * _root(variance), 0.0))
+    return relax.round_through(jnp.maximum(mean + z * relax.safe_sqrt(variance), 0.0))
 
 
 def _standard_skew_normal(z_0, z_1, shape):

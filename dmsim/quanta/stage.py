@@ -18,10 +18,12 @@ from dmsim.records import Deposits, Interaction, Quanta
 _HARMLESS_KEV = 10.0  # what a model computes on for another's deposits, so that its gradient stays finite
 
 
-def _present(deposits: Deposits, interactions: Iterable[Interaction] | None) -> tuple[Interaction, ...]:
-    """The models to evaluate: those asked for, else those of concrete deposits, else all."""
-    if interactions is not None:
-        return tuple(sorted({Interaction(interaction) for interaction in interactions}))
+def present_interactions(deposits: Deposits) -> tuple[Interaction, ...]:
+    """The interactions that occur in a batch, in order; all of them where the batch is being traced.
+
+    Computed outside of compiled code and handed to `sample_quanta` as a static argument, it spares the
+    evaluation, and above all the compilation, of the other models.
+    """
     if isinstance(deposits.interaction, Tracer):
         return tuple(MODELS)
     return tuple(Interaction(int(member)) for member in np.unique(np.asarray(deposits.interaction)))
@@ -48,7 +50,7 @@ def deposit_yields(
     dt_ns = jnp.where(both, kr83m.mean_delay_ns(detector.quanta), deposits.time_ns)
     nothing = jnp.full_like(energy, jnp.nan)
     total = Yields(nothing, nothing, nothing, nothing)
-    for interaction in _present(deposits, interactions):
+    for interaction in present_interactions(deposits) if interactions is None else interactions:
         here = deposits.interaction == interaction
         conditions = Conditions(
             energy_kev=jnp.where(here, energy, _HARMLESS_KEV),
