@@ -21,6 +21,7 @@ import dmsim
 from dmsim import relax, rng
 from dmsim.detector import Detector
 from dmsim.records import Deposits
+from inference.likelihood.counts import binomial_log_pmf
 
 _SMEAR = 0x42414E45  # stream of the charge spread of S1
 _CHUNK = 8192  # events a step of the scan: about 2 MB an array of (event, count)
@@ -150,7 +151,7 @@ class BandModel(eqx.Module):
 
         def chunk_sums(columns):
             n, p, s2, factor, z = columns
-            probability = jnp.exp(relax.binomial_log_pmf(counts, n[:, None], p[:, None]))
+            probability = jnp.exp(binomial_log_pmf(counts, n[:, None], p[:, None]))
             cs1 = factor[:, None] * (counts + jnp.sqrt(counts) * z[:, None])
             bins = find_bin(cs1)
             inside = (bins >= 0) & (bins < n_bins) & jnp.isfinite(s2)[:, None] & (n[:, None] > 0)
