@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
 def closing_lines(result: dict, out: Path) -> list[str]:
     """What the terminal shows at the end."""
+    from inference.demo.report import rounded
+
     kr = result["comparison"]["kr83m"]
     lines = [
         f"  one S1 and one S2 right: {100 * kr['right']['fraction']:.1f} % of {kr['n_events']} Kr-83m events;"
@@ -76,10 +78,11 @@ def closing_lines(result: dict, out: Path) -> list[str]:
         f"z {kr['z_mm']['median']:+.2f} mm"
     ]
     for p in result["fit"]["parameters"]:
-        lines.append(
-            f"  {p['label']:<22} {p['fitted']:>10.5g} ± {p['statistical']:.2g} {p['unit']}"
-            f"  (true {p['true']:.5g}, start {p['start']:.5g}, pull {p['pull']:+.1f})"
+        fitted, error, true, start = (
+            rounded(p[name], p["statistical"]) for name in ("fitted", "statistical", "true", "start")
         )
+        quoted = f"{fitted:>8} ± {error} {p['unit']}"
+        lines.append(f"  {p['label']:<22} {quoted} (true {true}, start {start}, pull {p['pull']:+.1f})")
         if not p["recovered"]:
-            lines[-1] += "  OUTSIDE its tolerance"
+            lines[-1] += " OUTSIDE its tolerance"
     return [*lines, f"  report: {out / 'report.html'}"]

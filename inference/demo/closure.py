@@ -63,19 +63,24 @@ class Closure:
     n_model_events: int
 
     @property
+    def relative_error(self) -> Float[np.ndarray, "parameter"]:
+        """Statistical standard deviation over the fitted value: that of its logarithm."""
+        return self.statistical / self.fitted
+
+    @property
     def pull(self) -> Float[np.ndarray, "parameter"]:
-        """(fitted - true) / statistical uncertainty."""
-        return (self.fitted - self.true) / self.statistical
+        """ln(fitted / true) over its statistical uncertainty; all three are scales, and positive."""
+        return np.log(self.fitted / self.true) / self.relative_error
 
     @property
     def tolerance(self) -> Float[np.ndarray, "parameter"]:
-        """What |fitted - true| may be: three standard deviations and the bias of the areas."""
-        return 3 * self.statistical + np.abs(self.systematic)
+        """What |ln(fitted / true)| may be: three standard deviations and the bias of the areas."""
+        return 3 * self.relative_error + np.abs(self.systematic) / self.fitted
 
     @property
     def recovered(self) -> np.ndarray:
         """Whether each parameter came back within its tolerance."""
-        return np.abs(self.fitted - self.true) <= self.tolerance
+        return np.abs(np.log(self.fitted / self.true)) <= self.tolerance
 
 
 def wrong_detector(detector: dmsim.Detector) -> dmsim.Detector:

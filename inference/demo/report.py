@@ -4,10 +4,13 @@ import base64
 import html
 import json
 import math
+import re
 from pathlib import Path
 
 from inference.demo.output import RESULT
 from inference.demo.report_style import CSS
+
+_MINUS = re.compile(r"(?<![\w-])-(?=\d)")  # base64, in which the figures stand, has no hyphen
 
 NOT_SIMULATED = (
     (
@@ -35,6 +38,14 @@ def write_report(result: dict, figures: dict[str, Path], folder: Path) -> None:
     text = json.dumps(_finite(result), indent=2, allow_nan=False) + "\n"
     (folder / RESULT).write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(_page(result, figures), encoding="utf-8")
+
+
+def rounded(value: float, error: float) -> str:
+    """A value with as many decimals as two digits of its error have."""
+    if not (math.isfinite(error) and error > 0):
+        return f"{value:.5g}"
+    digits = 1 - math.floor(math.log10(error))
+    return f"{round(value, digits):,.{max(digits, 0)}f}"
 
 
 def _finite(tree):
@@ -79,13 +90,14 @@ def _page(r: dict, figures: dict[str, Path]) -> str:
     body = "".join(
         f'<section id="{i}"><h2>{t}</h2>{text}</section>' for i, (t, text) in zip(ids, sections, strict=True)
     )
+    body, cards = (_MINUS.sub("−", text) for text in (body, _cards(r)))
     name = html.escape(r["detector"]["name"])
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>dmsim demo: {name}</title><style>{CSS}</style></head><body><main>"
         f"<header><h1>A calibration of {name}</h1><p class=lead>{_lead(r)}</p><nav>{contents}</nav></header>"
-        f"{_cards(r)}{body}<footer>dmsim {r['provenance']['version']}, {r['run']['finished']}</footer>"
+        f"{cards}{body}<footer>dmsim {r['provenance']['version']}, {r['run']['finished']}</footer>"
         "</main></body></html>\n"
     )
 
@@ -217,11 +229,12 @@ def _fit(r: dict, figures: dict[str, Path]) -> str:
     rows = [
         [
             f"{p['label']} [{p['unit']}]",
-            f"{p['start']:.5g}",
-            f"{p['fitted']:.5g} ± {p['statistical']:.2g}",
-            f"{p['true']:.5g}",
+            rounded(p["start"], p["statistical"]),
+            f"{rounded(p['fitted'], p['statistical'])} ± {rounded(p['statistical'], p['statistical'])}",
+            rounded(p["true"], p["statistical"]),
             f"{p['pull']:+.2f}",
-            f"{p['reconstruction_shift']:+.2g}",
+            f"{100 * p['reconstruction_shift'] / p['fitted']:+.2f} %",
+            f"{100 * p['tolerance']:.1f} %",
             "yes" if p["recovered"] else "no",
         ]
         for p in f["parameters"]
@@ -239,11 +252,11 @@ def _fit(r: dict, figures: dict[str, Path]) -> str:
         "source down to areas, with its random numbers held fixed. Gradients of χ² come from "
         f"differentiating that simulation; {f['n_steps']} steps of Adam take χ² from "
         f"{f['chi2_start']:,.0f} to {f['chi2']:.1f} at {f['n_degrees_of_freedom']} degrees of freedom.</p>"
-        + _table(["parameter", "start", "fitted", "true", "pull", "shift by area bias", "within tolerance"],
+        + _table(["parameter", "start", "fitted", "true", "pull", "area bias", "tolerance", "within"],
                  rows)
         + "<p>The uncertainty is statistical (curvature of χ², the model's own scatter included); the pull "
-        "is (fitted − true) over it. The areas that reconstruction gives are slightly biased, and the fit "
-        "takes them as they are: the shift is what that bias does to each parameter, to first "
+        "is ln(fitted / true) over it. The areas that reconstruction gives are slightly biased, and the fit "
+        "takes them as they are: the column area bias is what that does to each parameter, to first "
         "order. The tolerance is three standard deviations plus that shift. Correlations: "
         f"{html.escape(pairs)}. Yields, field, extraction, double-photoelectron probability and the maps of "
         "light collection are taken as known.</p>"

@@ -123,7 +123,7 @@ def _fit(closure: Closure) -> dict:
                 "statistical": float(closure.statistical[i]),
                 "reconstruction_shift": float(closure.systematic[i]),
                 "pull": float(closure.pull[i]),
-                "tolerance": float(closure.tolerance[i]),
+                "tolerance": float(closure.tolerance[i]),  # of |ln(fitted / true)|
                 "recovered": bool(closure.recovered[i]),
             }
             for i, name in enumerate(PARAMETERS)

@@ -55,8 +55,10 @@ def test_reconstruction_finds_the_events(result):
 
 def _off(parameter, value):
     """Distance from the truth in standard deviations, beyond the shift that the areas' bias explains."""
-    distance = abs(value - parameter["true"]) - abs(parameter["reconstruction_shift"])
-    return distance / parameter["statistical"]
+    distance = abs(np.log(value / parameter["true"]))
+    return (distance * parameter["fitted"] - abs(parameter["reconstruction_shift"])) / parameter[
+        "statistical"
+    ]
 
 
 def test_fit_brings_the_parameters_back(result):
@@ -65,7 +67,7 @@ def test_fit_brings_the_parameters_back(result):
     for p in parameters.values():
         # 4.5 sigma: false-positive rate 7e-6 each
         assert _off(p, p["fitted"]) < 4.5
-        assert p["recovered"] == (abs(p["fitted"] - p["true"]) <= p["tolerance"])
+        assert p["recovered"] == (abs(np.log(p["fitted"] / p["true"])) <= p["tolerance"])
         assert p["statistical"] > 0
     # the twin: where the fit began is not within the same limit, for what so few events can tell
     assert _off(parameters["g1"], parameters["g1"]["start"]) > 4.5
