@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dmsim import charge, electronics, light, ragged, reconstruction, rng
@@ -118,9 +119,15 @@ def _hits(
 
 @eqx.filter_jit
 def _render(words, detector, hits, sample, position, *header):
-    charge_pe = hits.charge_pe * hits.weight
+    key, charge_pe = rng.fold(words, _ELECTRONICS), hits.charge_pe * hits.weight
     return electronics.render(
-        rng.fold(words, _ELECTRONICS), detector.electronics, charge_pe, hits.time_ns, sample, position, *header
+        key,
+        detector.electronics,
+        charge_pe,
+        hits.time_ns,
+        sample,
+        position,
+        *header,
     )
 
 
@@ -290,7 +297,7 @@ def _records_of(words: rng.Words, detector: Detector, deposits: Deposits, hits: 
         length=layout.length[rows],
         pulse_length=layout.pulse_length[rows],
         record_i=layout.record_i[rows],
-        data=data[rows] if isinstance(data, jax.core.Tracer) else np.asarray(data)[rows],
+        data=data[rows] if isinstance(data, Tracer) else np.asarray(data)[rows],
         valid=np.ones(rows.size, bool),
         n_overflow=np.zeros((), np.int32),
         first_event=first_event,
@@ -399,7 +406,7 @@ def simulate_records(key: PRNGKeyArray, detector: Detector, deposits: Deposits) 
 
     def join(name):
         arrays = [getattr(part, name) for part in parts]
-        traced = any(isinstance(a, jax.core.Tracer) for a in arrays)
+        traced = any(isinstance(a, Tracer) for a in arrays)
         return jnp.concatenate(arrays) if traced else np.concatenate(arrays)
 
     names = ("channel", "start_sample", "length", "pulse_length", "record_i", "data", "valid")

@@ -132,19 +132,20 @@ class RawRecords(eqx.Module):
     """Digitised, zero-suppressed waveform fragments in the layout of strax's raw_records.
 
     `data` holds integers as floats, so that a gradient can pass; `to_strax` gives int16. Rows are sorted by
-    (event, start time, channel) and carry only valid rows once they have left the compiled code.
+    (event, start time, channel) and carry only valid rows once they have left the compiled code; they are
+    host arrays then, but for `data` under a gradient.
     """
 
-    event: Int[Array, "record"]
-    channel: Int[Array, "record"]
-    start_sample: Int[Array, "record"]  # of the fragment, from the event's start; may be negative
-    length: Int[Array, "record"]  # valid samples in `data`
-    pulse_length: Int[Array, "record"]  # samples of the whole pulse that the fragment is part of
-    record_i: Int[Array, "record"]  # number of the fragment in its pulse
-    data: Float[Array, "record sample"]  # ADC counts, negative-going from the baseline
-    valid: Bool[Array, "record"]
-    n_overflow: Int[Array, ""]  # records that no slot was left for
-    first_event: Int[Array, ""]
+    event: Int[Array | np.ndarray, "record"]
+    channel: Int[Array | np.ndarray, "record"]
+    start_sample: Int[Array | np.ndarray, "record"]  # from the event's start; may be negative
+    length: Int[Array | np.ndarray, "record"]  # valid samples in `data`
+    pulse_length: Int[Array | np.ndarray, "record"]  # samples of the whole pulse that the fragment is part of
+    record_i: Int[Array | np.ndarray, "record"]  # number of the fragment in its pulse
+    data: Float[Array | np.ndarray, "record sample"]  # ADC counts, negative-going from the baseline
+    valid: Bool[Array | np.ndarray, "record"]
+    n_overflow: Int[Array | np.ndarray, ""]  # records that no slot was left for
+    first_event: Int[Array | np.ndarray, ""]
     event_time_ns: np.ndarray | None  # int64 [event]; host only
     n_events: int = eqx.field(static=True)
     sample_ns: int = eqx.field(static=True)

@@ -12,9 +12,7 @@ _TOTAL = 3  # counter after those of transport
 ELECTRON = 0x45000000  # stream of an electron's own draws
 
 
-def count_s2_photons(
-    keys: rng.Words, detector: Detector, clouds: ElectronClouds
-) -> Float[Array, "deposit"]:
+def count_s2_photons(keys: rng.Words, detector: Detector, clouds: ElectronClouds) -> Float[Array, "deposit"]:
     """Photons detected from each deposit's electrons together.
 
     Normal with the sum's mean and variance (Fano factor over Poisson), rounded.

@@ -56,7 +56,9 @@ def render(
     offset = jnp.arange(per_record)
     series = rng.fold(key, event_number, channel)
     words = rng.threefry2x32(
-        rng.Words(series.first[:, None], series.second[:, None]), start_sample[:, None] + offset, jnp.uint32(1)
+        rng.Words(series.first[:, None], series.second[:, None]),
+        start_sample[:, None] + offset,
+        jnp.uint32(1),
     )
     noise = electronics.noise_adc * rng.popcount_normal(words, dtype=dtype)
     full_scale = 2**electronics.n_bits - 1

@@ -1,5 +1,7 @@
 """Number of detected photons, and the sensor that each lands on."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +79,7 @@ def choose_sensor(
 
 
 @choose_sensor.defjvp
-def _choose_sensor_jvp(primals, tangents):
+def _choose_sensor_jvp(primals, tangents) -> Any:
     _, parent, _, pattern = primals
     sensor, weight = choose_sensor(*primals)
     slope = tangents[3][parent, sensor] / pattern[parent, sensor]
