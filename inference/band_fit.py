@@ -140,7 +140,7 @@ def fit_band(
     *,
     settings: BandSettings | None = None,
     source: str = "ch3t",
-    n_events: int = 20_000,
+    n_events: int = 40_000,
     n_steps: int = 60,
     n_samples: int = 1000,
     n_check: int = 8,

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--source", "-s", default="ch3t", help="ch3t (default), er_flat or nr_flat")
     parser.add_argument(
-        "--events", "-n", type=int, default=20_000, help="events in the fitted model; default 20000"
+        "--events", "-n", type=int, default=40_000, help="events in the fitted model; default 40000"
     )
     parser.add_argument("--seed", type=int, default=0, help="0 to 2^32 - 1; default 0")
     parser.add_argument(
@@ -183,6 +183,19 @@ def summarise(result: BandFit) -> dict[str, Any]:
     }
 
 
+def _inference_sha256() -> str:
+    """SHA-256 of this package's Python files, as dmsim's own in the provenance."""
+    import hashlib  # noqa: PLC0415
+
+    import inference  # noqa: PLC0415
+
+    root = Path(inference.__file__ or "").parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def _write(args: argparse.Namespace, result: BandFit, summary: dict[str, Any]) -> None:
     from dmsim.io.files import sha256_of_file, write_json, write_whole  # noqa: PLC0415
     from dmsim.io.provenance import Provenance, precision_of, tree_sha256  # noqa: PLC0415
@@ -191,7 +204,12 @@ def _write(args: argparse.Namespace, result: BandFit, summary: dict[str, Any]) -
     detector = result.likelihood.model.calibration
     provenance = Provenance(
         command="fit",
-        settings={"free": result.free.names, "s1_range": list(args.s1_range), "source": args.source},
+        settings={
+            "free": result.free.names,
+            "s1_range": list(args.s1_range),
+            "source": args.source,
+            "inference_source_sha256": _inference_sha256(),
+        },
         detector=detector.name,
         detector_sha256=tree_sha256(detector),
         seed=args.seed,
