@@ -1,5 +1,7 @@
 """What the stages hand on, in flow order: Deposits, Quanta, Areas, Hits, RawRecords, Peaks, Events.
 
+`ExpectedWaveform` is the mean of what the records hold.
+
 Every ragged quantity of a batch lies in one padded list with an event index and a `valid` mask; capacities
 come from a few buckets, and what did not fit is counted in `n_overflow`, never dropped silently.
 
@@ -11,6 +13,8 @@ the detector's clock is int64 ns and stays outside compiled code.
 from enum import IntEnum
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -150,6 +154,60 @@ class RawRecords(eqx.Module):
     n_events: int = eqx.field(static=True)
     sample_ns: int = eqx.field(static=True)
     baseline_adc: int = eqx.field(static=True)  # nominal, for strax's integer field
+
+
+class ExpectedSignal(eqx.Module):
+    """Mean S1 or S2 of each deposit: sensor_pe[sensor] x share[sample], PE in each sample of its window."""
+
+    sensor_pe: Float[Array, "deposit sensor"]  # all of the deposit's light
+    start_sample: Int[Array, "deposit"]  # first of the window, from the event's start; may be negative
+    share: Float[Array, "deposit sample"]  # of the light; sums to 1 less what lies outside of the window
+
+
+class ExpectedWaveform(eqx.Module):
+    """Mean photoelectrons of each deposit on each sensor and in each sample. Means of deposits add up."""
+
+    event: Int[Array, "deposit"]
+    s1: ExpectedSignal
+    s2: ExpectedSignal
+    n_events: int = eqx.field(static=True)
+    sample_ns: int = eqx.field(static=True)
+
+    def signal(self, signal: Signal) -> ExpectedSignal:
+        """That of S1 or of S2.
+
+        Raises:
+            ValueError: for another signal.
+        """
+        if signal not in (Signal.S1, Signal.S2):
+            raise ValueError(f"signal is {signal!r}: must be Signal.S1 or Signal.S2")
+        return self.s1 if signal == Signal.S1 else self.s2
+
+    def sensor_pe(self, signal: Signal) -> Float[Array, "event sensor"]:
+        """Mean PE of each event on each sensor, at all times. Gradient: exact."""
+        return jax.ops.segment_sum(self.signal(signal).sensor_pe, self.event, num_segments=self.n_events)
+
+    def dense(
+        self, signal: Signal, *, start_sample: Int[Array, "event"] | int, n_samples: int
+    ) -> Float[Array, "event sensor sample"]:
+        """Mean PE of each event on each sensor and in each sample of one window.
+
+        For small cases: memory is events x sensors x samples.
+
+        Args:
+            signal: S1 or S2.
+            start_sample: first sample of the window, from each event's start.
+            n_samples: its length; a deposit's light outside of it is left out.
+
+        Gradient: exact.
+        """
+        ours = self.signal(signal)
+        starts = jnp.broadcast_to(jnp.asarray(start_sample), (self.n_events,))
+        sample = starts[self.event][:, None] + jnp.arange(n_samples) - ours.start_sample[:, None]
+        inside = (sample >= 0) & (sample < ours.share.shape[1])
+        share = jnp.take_along_axis(ours.share, jnp.where(inside, sample, 0), axis=1)
+        mean = ours.sensor_pe[:, :, None] * jnp.where(inside, share, 0.0)[:, None, :]
+        return jax.ops.segment_sum(mean, self.event, num_segments=self.n_events)
 
 
 class Peaks(eqx.Module):

@@ -1,6 +1,7 @@
 """Deposits -> Quanta: NEST yields and fluctuations."""
 
 from dmsim.quanta.conditions import Yields as Yields
+from dmsim.quanta.expected import expected_quanta as expected_quanta
 from dmsim.quanta.models import MODELS as MODELS
 from dmsim.quanta.models import mean_yields as mean_yields
 from dmsim.quanta.stage import deposit_yields as deposit_yields
