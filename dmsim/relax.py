@@ -6,6 +6,7 @@ Forward values are exact (integers, real thresholds). Each rule is one of
   dk = dm + z ds. This equals the mean of the left and right finite-jump weights (smoothed perturbation).
 - *weight*: what a count or a choice multiplies carries a factor x / stop(x), which is 1 forward.
 - *implicit*: a draw from a law with CDF F(t; theta) has dt/dtheta = -(dF/dtheta) / pdf.
+- *conditional*: what passed a threshold under Gaussian noise carries P / stop(P), P the probability to pass.
 - *straight-through*: the gradient of a smooth stand-in, the value of the hard one.
 
 Source of the rules: Figurnov et al., arXiv:1805.08498 (implicit); Bengio et al., arXiv:1308.3432
@@ -199,6 +200,28 @@ def rounded_normal(
     """
     spread = jnp.sqrt(jnp.maximum(std**2 - 1.0 / 12.0, 1e-12))
     return round_through(jnp.maximum(mean + z * spread, 0.0))
+
+
+@jax.custom_jvp
+def passed(margin: Float[Array, "..."], spread: Float[Array, "..."]) -> Float[Array, "..."]:
+    """1 for each thing that passed a threshold; multiply what it contributes by it.
+
+    Args:
+        margin: by which it lies above the threshold without noise, any sign.
+        spread: standard deviation of the noise on it, >= 0, same unit.
+
+    Gradient: conditional (that of the log of the probability to pass).
+    """
+    return jnp.ones(jnp.broadcast_shapes(jnp.shape(margin), jnp.shape(spread)), jnp.result_type(margin))
+
+
+@passed.defjvp
+def _passed_jvp(primals, tangents):
+    margin, spread = primals
+    noisy = spread > 0
+    ratio, slope = jax.jvp(lambda m, s: m / jnp.where(noisy, s, 1.0), primals, tangents)
+    hazard = jnp.exp(jax.scipy.stats.norm.logpdf(ratio) - jax.scipy.special.log_ndtr(ratio))
+    return passed(margin, spread), jnp.where(noisy, hazard * slope, 0.0)
 
 
 @jax.custom_jvp

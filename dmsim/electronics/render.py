@@ -42,7 +42,8 @@ def render(
         pulse that crosses the zero-suppression threshold.
 
     Gradient: exact through the pulse shape at (sample - arrival); straight-through in the rounding; zero in
-        saturated samples, as the physics has it. None in the zero suppression.
+        saturated samples, as the physics has it. Conditional in the zero suppression: a kept pulse scales
+        with the probability that the noise at its highest sample lets it pass.
     """
     dtype = charge_pe.dtype
     n_records, per_record = event_number.shape[0], electronics.samples_per_record
@@ -69,6 +70,12 @@ def render(
     deepest = jnp.max(jnp.where(used, electronics.baseline_adc - adc, -jnp.inf), axis=1)
     crossed = (deepest >= electronics.zle_threshold_adc).astype(jnp.int32)
     kept = jax.ops.segment_max(crossed, pulse, num_segments=n_records, indices_are_sorted=True)[pulse] > 0
+    highest = jax.ops.segment_max(
+        jnp.max(jnp.where(used, signal, 0.0), axis=1), pulse, num_segments=n_records, indices_are_sorted=True
+    )
+    # rounding lets a pulse pass from half a count below the threshold on
+    passed = relax.passed(highest - (electronics.zle_threshold_adc - 0.5), electronics.noise_adc)
+    adc = electronics.baseline_adc + (adc - electronics.baseline_adc) * passed[pulse][:, None]
     return jnp.where(used, adc, 0.0), kept & (length > 0)
 
 

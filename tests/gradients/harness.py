@@ -86,7 +86,9 @@ def compare(
         for path, leaf in leaves
     ]
     if not any(bool(jnp.any(t != 0)) for t in tangent):
-        raise ValueError(f"leaf {name!r} is not there, or is zero: give it a value that a relative step can change")
+        raise ValueError(
+            f"leaf {name!r} is not there, or is zero: give it a value that a relative step can change"
+        )
     tangent = jax.tree_util.tree_unflatten(structure, tangent)
 
     def evaluate(params):
