@@ -1,0 +1,1 @@
+"""Figures, with matplotlib; a leaf that only commands import."""

@@ -1,0 +1,1 @@
+"""Cuts and their acceptance, on Peaks and Events."""
