@@ -45,7 +45,7 @@ def draw_residuals(ax: Axes, samples: dict[str, tuple[Column, str]], *, label: s
     for name, (_, colour) in samples.items():
         values = finite[name]
         inside = np.clip(values, -reach, reach)  # what lies outside is seen in the outermost bins
-        ax.hist(inside, bins=bins, histtype="step", color=colour, lw=1.3, label=name,
+        ax.hist(inside, bins=bins.tolist(), histtype="step", color=colour, lw=1.3, label=name,
                 weights=np.full(inside.size, 1 / max(inside.size, 1)))  # fmt: skip
         if values.size:
             text = f"{np.median(values):+.2f} ± {_half_width(values):.2f} {unit}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ BROWN = "#A86B00"  # of ours: the palette's orange, dark enough for words on whi
 INK, GREY = "#222222", "#8a8a8a"
 LIGHT = "viridis"  # colour map of areas
 
-_RC = {
+_RC: dict[Any, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 150,
     "figure.constrained_layout.use": True,

@@ -190,7 +190,7 @@ def _band_limits(study: Study) -> dict:
 def _band(study: Study) -> Figure:
     figure = _figure(10, 4.6)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    fitted = study.closure.fit.detector
+    fitted = study.closure.detector
     for sample, colour in ((study.er_flat, SKY), (study.kr83m, ORANGE)):
         cs1, cs2 = _corrected_truth(study, sample, fitted)
         draw_population(left, cs1, cs2, colour=colour, label=sample.name)
@@ -250,7 +250,7 @@ def _resolution(study: Study) -> Figure:
 def _draw_fit_trajectory(ax: Axes, closure: Closure) -> None:
     draw_trajectory(
         ax,
-        closure.fit.value_trajectory / closure.true,
+        closure.trajectory / closure.true,
         labels=[LABELS[name] for name in PARAMETERS],
         colours=_FIT_COLOURS,
         relative_error=closure.statistical / closure.true,
@@ -289,7 +289,8 @@ def _fit(study: Study) -> Figure:
 def _overview(study: Study) -> Figure:
     shown = _Shown(study)
     figure = _figure(14, 5.9)
-    left, middle, right = figure.subfigures(1, 3, width_ratios=(5, 4.7, 4.4))
+    grid = figure.add_gridspec(1, 3, width_ratios=(5, 4.7, 4.4))
+    left, middle, right = (figure.add_subfigure(grid[0, column]) for column in range(3))
 
     axes = left.subplot_mosaic([["wave", "wave"], ["s1", "s2"]], height_ratios=(1, 1.1))
     shown.whole(axes["wave"])

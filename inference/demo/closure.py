@@ -8,6 +8,7 @@ misfit is one smooth function of the detector and its gradient comes from differ
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,7 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import dmsim
 from dmsim.records import Deposits
 from inference.demo.calibration import Sample, median_and_spread
-from inference.fitting import FitResult, minimize
+from inference.fitting import minimize
 from inference.parameters import FreeParameters, get_leaf, resolve, set_leaf
 
 PARAMETERS = ("g1", "lifetime", "se_gain")
@@ -26,7 +27,7 @@ LABELS = {"g1": "g1", "lifetime": "electron lifetime", "se_gain": "single-electr
 WRONG_START = {"g1": 0.85, "lifetime": 0.5, "se_gain": 1.12}  # times the true value
 _EVENTS_PER_SLICE, _MAX_SLICES = 40, 8
 _LINE_FACTOR = 2.0  # events further than this from a slice's median area are not of the line
-_N_STEPS, _LEARNING_RATE = 60, 0.3
+_N_STEPS, _LEARNING_RATE, _NEWTON_STEPS = 40, 0.3, 4
 _STEP_SCALES = {"g1": 0.1, "lifetime": 0.5, "se_gain": 0.1}  # relative; the first steps are 0.3 of it
 
 
@@ -47,7 +48,10 @@ class Closure:
     """A fit and what it is compared with."""
 
     data: LineData
-    fit: FitResult
+    detector: dmsim.Detector  # fitted
+    trajectory: Float[np.ndarray, "step parameter"]
+    n_adam_steps: int  # those after are Gauss-Newton's
+    last_step: Float[np.ndarray, "parameter"]  # what one more would be, in standard deviations
     paths: tuple[str, ...]
     units: tuple[str, ...]
     true: Float[np.ndarray, "parameter"]
@@ -57,6 +61,8 @@ class Closure:
     systematic: Float[np.ndarray, "parameter"]  # shift that reconstruction's bias on the areas makes
     correlation: Float[np.ndarray, "parameter parameter"]
     chi2: float
+    chi2_start: float
+    chi2_adam: float
     n_freedom: int
     model_start: Float[np.ndarray, "statistic"]
     model_fitted: Float[np.ndarray, "statistic"]
@@ -208,12 +214,10 @@ def fit_line(
         on_step=lambda _step, _loss: on_step(),
     )
     sensitivity = _sensitivity(predict, free, believed)
-    jacobian, model_fitted = sensitivity(free.values(fit.vector))
     _, model_start = sensitivity(free.values(free.pack(believed)))
-    # Gauss-Newton: the curvature of chi2 / 2, which for a sum of squares needs first derivatives only
-    fisher = jacobian.T @ precision @ jacobian
-    inverse = np.linalg.inv(fisher)
-    fitted = fit.value_trajectory[int(np.argmin(fit.loss_trajectory))].astype(np.float64)
+    # S1 and S2 scatter against each other, which makes a narrow valley: Adam finds it, Newton its bottom
+    best, last = _newton(sensitivity, free.values(fit.vector), data.mean, precision)
+    jacobian, inverse, fitted = best[-1].jacobian, best[-1].inverse, best[-1].values
     sigma = np.sqrt(np.diag(inverse))
 
     # the same fit, to first order, on the areas that truly were: what reconstruction's bias does to it
@@ -222,7 +226,10 @@ def fit_line(
     true = np.array([float(get_leaf(true_detector, path)) for path in paths])
     return Closure(
         data=data,
-        fit=fit,
+        detector=_with_values(believed, paths, jnp.asarray(fitted)),
+        trajectory=np.concatenate([fit.value_trajectory, *(point.values[None] for point in best[1:])]),
+        n_adam_steps=_N_STEPS,
+        last_step=last / sigma,
         paths=paths,
         units=tuple(parameter.unit for parameter in free),
         true=true,
@@ -231,10 +238,12 @@ def fit_line(
         statistical=sigma,
         systematic=inverse @ jacobian.T @ precision @ bias,
         correlation=inverse / np.outer(sigma, sigma),
-        chi2=2 * fit.loss,
+        chi2=best[-1].chi2,
+        chi2_start=2 * float(fit.loss_trajectory[0]),
+        chi2_adam=best[0].chi2,
         n_freedom=len(data.mean) - len(free),
         model_start=model_start,
-        model_fitted=model_fitted,
+        model_fitted=best[-1].predicted,
         n_model_events=n_model_events,
     )
 
@@ -242,24 +251,62 @@ def fit_line(
 N_EVALUATIONS = _N_STEPS + 1
 
 
+def _with_values(detector: dmsim.Detector, paths: tuple[str, ...], values) -> dmsim.Detector:
+    for i, path in enumerate(paths):
+        detector = set_leaf(detector, path, values[i])
+    return detector
+
+
 def _sensitivity(predict, free: FreeParameters, believed: dmsim.Detector):
     """A function of the physical parameters: derivative of the model's means in them, and the means."""
+    paths = tuple(parameter.path for parameter in free)
 
     def means(values):
-        detector = believed
-        for i, parameter in enumerate(free):
-            detector = set_leaf(detector, parameter.path, values[i])
-        predicted = predict(detector)
+        predicted = predict(_with_values(believed, paths, values))
         return predicted, predicted
 
     # forward: three tangents go along with one simulation
     compiled = eqx.filter_jit(jax.jacfwd(means, has_aux=True))
 
     def evaluate(values):
-        jacobian, predicted = compiled(values)
+        jacobian, predicted = compiled(jnp.asarray(values))
         return np.asarray(jacobian, np.float64), np.asarray(predicted, np.float64)
 
     return evaluate
+
+
+class _Point(NamedTuple):
+    """A place on the way, and the model around it."""
+
+    values: Float[np.ndarray, "parameter"]
+    jacobian: Float[np.ndarray, "statistic parameter"]
+    predicted: Float[np.ndarray, "statistic"]
+    inverse: Float[np.ndarray, "parameter parameter"]  # of chi2 / 2's curvature: the covariance
+    chi2: float
+
+
+def _newton(sensitivity, values, measured, precision) -> tuple[list[_Point], Float[np.ndarray, "parameter"]]:
+    """Gauss-Newton steps for as long as chi2 falls.
+
+    A sum of squares needs first derivatives only. Steps are taken in the logarithms, which stay positive.
+
+    Returns:
+        The points that were accepted, the last of them the best, and the step that would come next.
+    """
+    values = np.asarray(values, np.float64)
+    points: list[_Point] = []
+    steps = [np.zeros_like(values)]
+    for _ in range(_NEWTON_STEPS + 1):
+        jacobian, predicted = sensitivity(values)
+        misfit = measured - predicted
+        chi2 = float(misfit @ precision @ misfit)
+        if points and not chi2 < points[-1].chi2:
+            break
+        inverse = np.linalg.inv(jacobian.T @ precision @ jacobian)
+        points.append(_Point(values, jacobian, predicted, inverse, chi2))
+        steps.append(inverse @ jacobian.T @ precision @ misfit)
+        values = values * np.exp(steps[-1] / values)
+    return points, steps[-1]
 
 
 def _area_bias(line: Sample, drift_us, edges) -> Float[np.ndarray, "statistic"]:

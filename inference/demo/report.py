@@ -250,8 +250,10 @@ def _fit(r: dict, figures: dict[str, Path]) -> str:
         f"({f['n_left_out']} events are left out: no pair, outside the slices, or an area more than a "
         f"factor 2 off the line). The model simulates {f['n_model_events']:,} other events of the same "
         "source down to areas, with its random numbers held fixed. Gradients of χ² come from "
-        f"differentiating that simulation; {f['n_steps']} steps of Adam take χ² from "
-        f"{f['chi2_start']:,.0f} to {f['chi2']:.1f} at {f['n_degrees_of_freedom']} degrees of freedom.</p>"
+        f"differentiating that simulation. {f['n_adam_steps']} steps of Adam take χ² from "
+        f"{f['chi2_start']:,.0f} to {f['chi2_adam']:.1f}, {f['n_newton_steps']} of Gauss-Newton to "
+        f"{f['chi2']:.1f} at {f['n_degrees_of_freedom']} degrees of freedom; one more would move no "
+        f"parameter by more than {f['next_step_sigma']:.2g} of its standard deviation.</p>"
         + _table(["parameter", "start", "fitted", "true", "pull", "area bias", "tolerance", "within"],
                  rows)
         + "<p>The uncertainty is statistical (curvature of χ², the model's own scatter included); the pull "

@@ -89,7 +89,7 @@ def run_study(detector_name: str, *, n_events: int, seed: int, stages: Stages) -
             n_model_events=min(_MODEL_EVENTS_PER_EVENT * n_events, _MAX_MODEL_EVENTS),
             on_step=advance,
         )
-    fitted = closure.fit.detector
+    fitted = closure.detector
 
     with stages.stage("correct with the fit, compare with truth"):
         kr_sample, er_sample = (

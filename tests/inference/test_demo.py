@@ -150,3 +150,31 @@ def test_line_is_measured_without_what_is_not_of_it():
     # the twin: with the 20 wrong S1s (ln 50 = 3.9 low in 1 of 200) the mean is off by eight sigma
     inside = np.isfinite(s2)
     assert abs(np.mean(np.log(s1[inside])) - 5) > 5 * 0.1 / np.sqrt(n)
+
+
+def test_newton_finds_the_bottom_of_a_narrow_valley():
+    from inference.demo.closure import _newton
+
+    def model(values):  # ln of a g1, and of a gain times an attenuation at two drift times
+        g1, lifetime, gain = values
+        predicted = np.array([np.log(g1), np.log(gain) - 0.1 / lifetime, np.log(gain) - 2 / lifetime])
+        jacobian = np.array(
+            [[1 / g1, 0, 0], [0, 0.1 / lifetime**2, 1 / gain], [0, 2 / lifetime**2, 1 / gain]]
+        )
+        return jacobian, predicted
+
+    true = np.array([0.12, 15.0, 25.0])
+    _, measured = model(true)
+    precision = np.diag([1e5, 1e4, 1e4])
+    points, step = _newton(model, true * [1.02, 0.8, 1.01], measured, precision)
+    np.testing.assert_allclose(points[-1].values, true, rtol=1e-4)
+    assert [p.chi2 for p in points] == sorted((p.chi2 for p in points), reverse=True)
+    np.testing.assert_allclose(step, 0, atol=1e-4 * true.max())
+
+
+def test_numbers_are_rounded_to_two_digits_of_their_error():
+    from inference.demo.report import rounded
+
+    assert rounded(15632.1, 1689.0) == "15,600"
+    assert rounded(0.124453, 0.00029) == "0.12445"
+    assert rounded(25.46, float("nan")) == "25.46"
