@@ -64,10 +64,20 @@ def _half_width(values: Column) -> float:
 
 def draw_trajectory(
     ax: Axes, ratios: Float[np.ndarray, "step parameter"], *, labels: list[str], colours: list[str],
-    relative_error: Float[np.ndarray, "parameter"],
+    relative_error: Float[np.ndarray, "parameter"], newton_from: int,
 ) -> None:  # fmt: skip
-    """Each parameter over its true value against the step, and its uncertainty at the end."""
+    """Each parameter over its true value against the step, and its uncertainty at the end.
+
+    Args:
+        ax: to draw on.
+        ratios: parameter over true value.
+        labels: of the parameters.
+        colours: of the parameters.
+        relative_error: of the last step, over the true value.
+        newton_from: step from which another method goes on; marked.
+    """
     steps = np.arange(ratios.shape[0])
+    ax.axvline(newton_from, color=GREY, lw=0.8, alpha=0.6)
     ax.axhline(1, color=INK, lw=0.8, ls=":")
     for i, (label, colour) in enumerate(zip(labels, colours, strict=True)):
         ax.plot(steps, ratios[:, i], color=colour, label=label)

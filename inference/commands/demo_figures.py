@@ -254,6 +254,7 @@ def _draw_fit_trajectory(ax: Axes, closure: Closure) -> None:
         labels=[LABELS[name] for name in PARAMETERS],
         colours=_FIT_COLOURS,
         relative_error=closure.statistical / closure.true,
+        newton_from=closure.n_adam_steps,
     )
 
 

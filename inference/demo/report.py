@@ -18,7 +18,7 @@ NOT_SIMULATED = (
         "sensors answer to light only; no accidental S1s, no pulses behind an S2",
     ),
     ("Distorted drift field", "electrons drift straight up, at one speed"),
-    ("Charge-up and charge-insensitive volumes", "every electron of the active volume reaches the gate"),
+    ("Charge-up and charge-insensitive volumes", "attachment is the only loss of electrons on their way"),
     ("Photo-ionisation and delayed electrons", "no electron trains behind an S2"),
     ("Interference of events", "each event is simulated and digitised on its own; no pile-up"),
     ("Position dependence of gas gain", "one single-electron gain over the whole surface"),
@@ -263,7 +263,8 @@ def _fit(r: dict, figures: dict[str, Path]) -> str:
         f"{html.escape(pairs)}. Yields, field, extraction, double-photoelectron probability and the maps of "
         "light collection are taken as known.</p>"
         + _figure(figures, "fit", "Left: each parameter over its true value, with its uncertainty at the "
-                  "end. Middle and right: the data, the model at the start and at the end.")
+                  "end; Adam hands over to Gauss-Newton at the grey line. Middle and right: the data, the "
+                  "model at the start and at the end.")
     )  # fmt: skip
 
 
