@@ -98,8 +98,10 @@ def reciprocal(scale_ns, s):
     rates = np.exp(_DELAY_LOG_RATES)
     weights = rates * np.exp(-rates)
     weights = weights / weights.sum()
-    terms = (
-        float(weight) / (1 + s * (scale_ns / float(rate)))
-        for weight, rate in zip(weights, rates, strict=True)
-    )
-    return sum(terms)
+    real = imaginary = jnp.zeros(jnp.broadcast_shapes(jnp.shape(scale_ns), s.shape), s.real.dtype)
+    for weight, rate in zip(weights.tolist(), rates.tolist(), strict=True):
+        # weight / (1 + s scale / rate) in real numbers: XLA's complex division is slow on CPUs
+        a, b = 1 + s.real * (scale_ns / rate), s.imag * (scale_ns / rate)
+        share = weight / (a * a + b * b)
+        real, imaginary = real + share * a, imaginary - share * b
+    return jax.lax.complex(real, imaginary)
