@@ -104,22 +104,23 @@ def compare(
     results = []
     for functional, gradient in gradients.items():
         reference = (np.asarray(up[functional], float) - np.asarray(down[functional], float)) / (2 * step)
-        gradient = np.asarray(gradient, float)
-        if not (np.isfinite(gradient).all() and np.isfinite(reference).all()):
+        ours = np.asarray(gradient, float)
+        if not (np.isfinite(ours).all() and np.isfinite(reference).all()):
             raise AssertionError(f"{name}: {functional} has a derivative that is not finite")
-        difference, root = gradient - reference, np.sqrt(gradient.size)
-        # where no event happened to jump the scatter says nothing: one count in one event, of a per cent
-        one_jump = 0.01 / (2 * step * gradient.size)
+        difference, root = ours - reference, np.sqrt(ours.size)
+        # where no count of any event happened to jump, the scatter says nothing: take a jump of a per cent
+        # in one event
+        unseen = 0.01 / (2 * step * ours.size) if difference.any() and not reference.any() else 0.0
         results.append(
             Comparison(
                 leaf=name,
                 functional=functional,
-                gradient=gradient.mean(),
-                gradient_spread=gradient.std(),
+                gradient=ours.mean(),
+                gradient_spread=ours.std(),
                 reference=reference.mean(),
                 reference_error=reference.std() / root,
                 bias=difference.mean(),
-                bias_error=max(difference.std() / root, one_jump if difference.any() else 0.0),
+                bias_error=max(difference.std() / root, unseen),
             )
         )
     return results

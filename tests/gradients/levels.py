@@ -11,24 +11,40 @@ import dmsim
 from dmsim.records import Deposits, Interaction, Signal
 
 
-def detector():
-    """XENONnT with the leaves that are zero there set to something, and a diffusion that hits can see."""
-    replace = {
-        "electroluminescence.linear_noise": 0.05,
-        "light.s2_slope_r2": -0.1,
-        "electrons.diffusion_transverse_cm2_per_s": 2000.0,
-        "electrons.lifetime_us": 3000.0,
-    }
-    changed = dmsim.load_detector("xenonnt")
+def _changed(detector, **replace):
+    """The detector with these leaves, named module__leaf, set to other values."""
     for name, value in replace.items():
-        node, field = name.split(".")
-        part = getattr(changed, node)
+        node, field = name.split("__")
+        part = getattr(detector, node)
         part = dataclasses.replace(part, **{field: jnp.asarray(value, getattr(part, field).dtype)})
-        changed = dataclasses.replace(changed, **{node: part})
-    return changed
+        detector = dataclasses.replace(detector, **{node: part})
+    return detector
 
 
-def deposits(n_events: int, *, kinds=tuple(Interaction), low_kev=10.0, high_kev=60.0) -> Deposits:
+def large_detector():
+    """XENONnT, with a field at which all of the emission model counts, and no leaf at zero."""
+    return _changed(
+        dmsim.load_detector("xenonnt"),
+        xenon__field_v_per_cm=[295.0, 0.01],
+        electrons__lifetime_us=3000.0,
+        electroluminescence__linear_noise=0.05,
+        light__s2_slope_r2=-0.1,
+    )
+
+
+def small_detector():
+    """XAMS: its five sensors make many photons cheap. A lifetime and a diffusion that are felt."""
+    return _changed(
+        dmsim.load_detector("xams"),
+        electrons__lifetime_us=40.0,
+        electrons__diffusion_transverse_cm2_per_s=15000.0,
+        electrons__diffusion_longitudinal_cm2_per_s=200.0,
+        electroluminescence__linear_noise=0.05,
+        light__s1_curve_z=0.02,
+    )
+
+
+def deposits(detector, n_events: int, *, kinds=tuple(Interaction), low_kev=10.0, high_kev=60.0) -> Deposits:
     """One deposit an event, all kinds in turn, spread over the volume. Kr-83m: its three energies."""
     random = np.random.default_rng(7)
     kind = np.resize([k.value for k in kinds], n_events)
@@ -36,7 +52,8 @@ def deposits(n_events: int, *, kinds=tuple(Interaction), low_kev=10.0, high_kev=
     energy = np.where(kind == Interaction.ALPHA, 5490.0, energy)
     energy = np.where(kind == Interaction.KR83M, random.choice([9.4, 32.1, 41.5], n_events), energy)
     time = np.where((kind == Interaction.KR83M) & (energy == 9.4), random.uniform(100, 600, n_events), 0.0)
-    radius, angle = 600 * np.sqrt(random.uniform(size=n_events)), random.uniform(0, 2 * np.pi, n_events)
+    length, radius = (float(detector.geometry.drift_length_mm), float(detector.geometry.radius_mm))
+    r, angle = 0.9 * radius * np.sqrt(random.uniform(size=n_events)), random.uniform(0, 2 * np.pi, n_events)
 
     def column(values):
         return jnp.asarray(values, jnp.float32)
@@ -45,9 +62,9 @@ def deposits(n_events: int, *, kinds=tuple(Interaction), low_kev=10.0, high_kev=
         event=jnp.arange(n_events, dtype=jnp.int32),
         interaction=jnp.asarray(kind, jnp.int32),
         energy_kev=column(energy),
-        x_mm=column(radius * np.cos(angle)),
-        y_mm=column(radius * np.sin(angle)),
-        z_mm=column(-random.uniform(100, 1400, n_events)),
+        x_mm=column(r * np.cos(angle)),
+        y_mm=column(r * np.sin(angle)),
+        z_mm=column(-length * random.uniform(0.3, 0.95, n_events)),
         time_ns=column(time),
         first_event=jnp.int32(0),
         event_time_ns=None,
@@ -63,7 +80,7 @@ def _with_squares(values: dict, reference: dict) -> dict:
 
 def quanta(detector, n_events: int):
     """Functionals of simulate_quanta."""
-    batch = deposits(n_events)
+    batch = deposits(detector, n_events)
 
     def logs(detector, seed):
         result = dmsim.simulate_quanta(jax.random.key(seed), detector, batch)
@@ -79,7 +96,7 @@ def quanta(detector, n_events: int):
 
 def areas(detector, n_events: int):
     """Functionals of simulate_areas; corrections are the analyst's and held."""
-    batch = deposits(n_events)
+    batch = deposits(detector, n_events)
     calibration = detector
 
     def values(detector, seed, calibration=calibration):
@@ -103,10 +120,12 @@ def areas(detector, n_events: int):
 
 def hits(detector, n_events: int):
     """Functionals of simulate_hits, all of sums over hits weighted with charge."""
-    batch = deposits(n_events, kinds=(Interaction.ER_BETA, Interaction.NR), low_kev=5.0, high_kev=12.0)
+    batch = deposits(
+        detector, n_events, kinds=(Interaction.ER_BETA, Interaction.NR), low_kev=10.0, high_kev=20.0
+    )
     drift = detector.electrons.drift_time_ns(batch.z_mm)
     n_top = detector.light.sensors.n_top
-    x_sensor = detector.light.sensors.x_mm
+    sensors = detector.light.sensors
 
     def per_event(detector):
         result = dmsim.simulate_hits(jax.random.key(3), detector, batch)
@@ -118,17 +137,19 @@ def hits(detector, n_events: int):
         charge = result.charge_pe * result.weight
         late = (result.time_ns - drift[result.event]) * 1e-3
         s1, s2 = total(charge, Signal.S1), total(charge, Signal.S2)
-        near = (x_sensor[result.sensor] - batch.x_mm[result.event]) ** 2
-        prompt = jnp.exp(-result.time_ns / 40.0)
+        dx = sensors.x_mm[result.sensor] - batch.x_mm[result.event]
+        dy = sensors.y_mm[result.sensor] - batch.y_mm[result.event]
+        near = jnp.exp(-(dx**2 + dy**2) / 20.0**2) * (result.sensor < n_top)
+        prompt = jnp.exp(-result.time_ns / 15.0)
         return {
             "log S1": jnp.log(50 + s1),
             "log S2": jnp.log(s2),
             "prompt fraction S1": total(charge * prompt, Signal.S1) / s1,
             "mean time S2": total(charge * late, Signal.S2) / s2 * 1e-3,
-            "time spread S2": total(charge * late**2, Signal.S2) / s2 * 0.1,
+            "time spread S2": total(charge * late**2, Signal.S2) / s2 * 0.3,
             "top fraction S2": total(charge * (result.sensor < n_top), Signal.S2) / s2,
             "top fraction S1": total(charge * (result.sensor < n_top), Signal.S1) / s1,
-            "distance^2 S2": total(charge * near, Signal.S2) / s2 * 1e-4,
+            "near light S2": total(charge * near, Signal.S2) / s2,
             "charge^2": total(result.charge_pe**2 * result.weight, Signal.S2) / s2,
         }
 
@@ -137,10 +158,13 @@ def hits(detector, n_events: int):
 
 def records(detector, n_events: int):
     """Functionals of simulate_records, of sums over digitised samples."""
-    batch = deposits(n_events, kinds=(Interaction.ER_BETA, Interaction.NR), low_kev=5.0, high_kev=12.0)
+    batch = deposits(
+        detector, n_events, kinds=(Interaction.ER_BETA, Interaction.NR), low_kev=10.0, high_kev=20.0
+    )
     drift = np.asarray(detector.electrons.drift_time_ns(batch.z_mm))
     sample_ns, baseline = detector.electronics.sample_ns, detector.electronics.baseline_adc
 
+    sensors = detector.light.sensors
     adc_per_pe = float(detector.electronics.adc_per_pe)
 
     def per_event(detector):
@@ -148,7 +172,11 @@ def records(detector, n_events: int):
         time = (result.start_sample[:, None] + np.arange(result.data.shape[1])) * float(sample_ns)
         used = np.arange(result.data.shape[1]) < result.length[:, None]
         pulse = jnp.where(used, baseline - result.data, 0.0)
-        is_s1 = (time < 20_000)[:, :1]
+        is_s1 = (time < 5_000)[:, :1]
+        sensor = result.channel
+        dx = np.asarray(sensors.x_mm)[sensor] - np.asarray(batch.x_mm)[result.event]
+        dy = np.asarray(sensors.y_mm)[sensor] - np.asarray(batch.y_mm)[result.event]
+        near = (np.exp(-(dx**2 + dy**2) / 20.0**2) * (sensor < sensors.n_top))[:, None]
         late = (time - drift[result.event][:, None]) * 1e-3
 
         def total(weights, rows):
@@ -157,13 +185,14 @@ def records(detector, n_events: int):
             )
 
         s1, s2 = total(pulse, is_s1), total(pulse, ~is_s1)
-        prompt = np.exp(-np.maximum(time, -100.0) / 40.0)
+        prompt = np.exp(-np.maximum(time - 20.0, 0.0) / 15.0)
         return {
             "log S1": jnp.log(50 + s1 / adc_per_pe),
             "log S2": jnp.log(s2),
             "prompt fraction S1": total(pulse * prompt, is_s1) / s1,
             "mean time S2": total(pulse * late, ~is_s1) / s2 * 1e-3,
-            "time spread S2": total(pulse * late**2, ~is_s1) / s2 * 0.1,
+            "time spread S2": total(pulse * late**2, ~is_s1) / s2 * 0.3,
+            "near light S2": total(pulse * near, ~is_s1) / s2,
             "power S1": total(pulse**2, is_s1) / s1 * 1e-2,
             "power S2": total(pulse**2, ~is_s1) / s2 * 1e-2,
         }
@@ -175,6 +204,7 @@ def records(detector, n_events: int):
 class Plan:
     """How one level is checked."""
 
+    detector: Callable
     functionals: Callable  # (detector, n_events) -> detector -> functional -> one value an event
     n_events: int
     step: float
@@ -219,11 +249,14 @@ LIGHT = (
     "light.s1_top_fraction_gate",
 )
 PLANS = {
-    "quanta": Plan(quanta, 12_000, 0.01, 0.003, 0.01, (), frozenset({"quanta.work_function.offset_ev"})),
-    "areas": Plan(areas, 20_000, 0.01, 0.003, 0.01, (), SIGNALS),
+    "quanta": Plan(
+        large_detector, quanta, 12_000, 0.01, 0.003, 0.01, (), frozenset({"quanta.work_function.offset_ev"})
+    ),
+    "areas": Plan(large_detector, areas, 20_000, 0.01, 0.003, 0.01, (), SIGNALS),
     "hits": Plan(
+        small_detector,
         hits,
-        400,
+        500,
         0.05,
         0.03,
         0.01,
@@ -237,8 +270,9 @@ PLANS = {
         },
     ),
     "records": Plan(
+        small_detector,
         records,
-        64,
+        500,
         0.05,
         0.03,
         0.01,

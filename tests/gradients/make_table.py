@@ -8,17 +8,18 @@ import levels
 
 HEAD = """# Gradients, measured
 
-Written by `python tests/gradients/make_table.py` from the checks that run in the tests (jax {version}, float32).
-For each level and leaf: the functional that feels the leaf most clearly, the derivative of its mean with
-respect to the logarithm of the leaf (for array leaves along a fixed random direction), the bias of the gradient
-against finite differences with common random numbers, paired event by event, and the spread of one event's
-gradient over its mean. A bias within its error is noise; the tests refuse more than 1 % beyond 4.9 errors.
+Written by `python tests/gradients/make_table.py` from the checks that run in the tests (jax {version},
+float32). For each level and leaf: the functional that feels the leaf most clearly, the derivative of its mean
+with respect to the logarithm of the leaf (for array leaves along a fixed random direction), the bias of the
+gradient against finite differences with common random numbers, paired event by event, and the spread of one
+event's gradient over its mean. A bias within its error is noise; the tests refuse more than 1 % beyond 4.9
+errors. Some leaves are set to values at which they are felt (`tests/gradients/levels.py`).
 
-The rules are those of `dmsim.relax`: *matched-normal* for counts, *pathwise* for continuous draws, *implicit* for
-the light's decay, *weight* for the number of hits and the choice of a sensor, *conditional* for zero suppression.
-A weight is exact for every sum over hits and whatever is linear in the samples; the last table shows what it does
-to a sum of squared samples, which it overstates for lone pulses. Hard decisions of the reconstruction have no
-gradient in this version.
+The rules are those of `dmsim.relax`: *matched-normal* for counts, *pathwise* for continuous draws, *implicit*
+for the light's decay, *weight* for the number of hits and the choice of a sensor, *conditional* for zero
+suppression. A weight is exact for every sum over hits and whatever is linear in the samples; the last table
+shows what it does to a sum of squared samples, which it overstates for lone pulses. Hard decisions of the
+reconstruction have no gradient in this version.
 
 Leaves that do not enter a level are listed below its table.
 """
@@ -38,8 +39,9 @@ def _row(c) -> str:
     )
 
 
-def section(level: str, plan: levels.Plan, detector) -> str:
+def section(level: str, plan: levels.Plan) -> str:
     """One level's table, and what is not in it."""
+    detector = plan.detector()
     per_event = plan.functionals(detector, plan.n_events)
     rows, absent, faint, squares = [], [], [], []
     for leaf in plan.leaves or harness.leaf_paths(detector):
@@ -54,7 +56,11 @@ def section(level: str, plan: levels.Plan, detector) -> str:
             rows.append(_row(clear))
         else:
             faint.append(leaf)
-    text = f"\n## {level.capitalize()}, {plan.n_events:,} events\n\n{COLUMNS}\n" + "\n".join(rows) + "\n"
+    text = (
+        f"\n## {level.capitalize()}: {plan.n_events:,} events in {detector.name}\n\n{COLUMNS}\n"
+        + "\n".join(rows)
+        + "\n"
+    )
     if faint:
         text += "\nNot seen above the noise of the reference: " + ", ".join(f"`{x}`" for x in faint) + ".\n"
     if absent:
@@ -67,10 +73,9 @@ def section(level: str, plan: levels.Plan, detector) -> str:
 
 def main() -> None:
     """Run all plans and write the page."""
-    detector = levels.detector()
     page = HEAD.format(version=jax.__version__)
     for level, plan in levels.PLANS.items():
-        page += section(level, plan, detector)
+        page += section(level, plan)
     Path(__file__).parents[2].joinpath("docs", "reference", "gradients.md").write_text(page)
 
 

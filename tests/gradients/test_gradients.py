@@ -9,16 +9,11 @@ import levels
 import pytest
 
 
-@pytest.fixture(scope="module")
-def detector():
-    return levels.detector()
-
-
-def failures(level, detector, leaves=None):
-    plan = levels.PLANS[level]
+def failures(plan):
+    detector = plan.detector()
     per_event = plan.functionals(detector, plan.n_events)
     wrong, resolved = [], set()
-    for leaf in leaves or plan.leaves or harness.leaf_paths(detector):
+    for leaf in plan.leaves or harness.leaf_paths(detector):
         for c in harness.compare(per_event, detector, leaf, step=plan.step, largest_shift=plan.largest_shift):
             resolved |= {leaf} if c.resolved else set()
             if plan.asserted(c) and not c.within(plan.budget):
@@ -27,8 +22,8 @@ def failures(level, detector, leaves=None):
 
 
 @pytest.mark.parametrize("level", levels.PLANS)
-def test_gradients_agree_with_common_random_numbers(level, detector):
-    wrong, resolved = failures(level, detector)
+def test_gradients_agree_with_common_random_numbers(level):
+    wrong, resolved = failures(levels.PLANS[level])
     assert not wrong
     # the check is worth something only where the reference is seen above its noise
     assert levels.PLANS[level].must_resolve <= resolved
@@ -45,14 +40,16 @@ def test_gradients_agree_with_common_random_numbers(level, detector):
         ("records", "electronics.gain"),
     ],
 )
-def test_a_gradient_ten_per_cent_off_is_refused(level, leaf, detector):
+def test_a_gradient_ten_per_cent_off_is_refused(level, leaf):
     plan = levels.PLANS[level]
+    detector = plan.detector()
     per_event = harness.scaled(plan.functionals(detector, plan.n_events), 1.1)
     found = harness.compare(per_event, detector, leaf, step=plan.step, largest_shift=plan.largest_shift)
     assert not all(c.within(plan.budget) for c in found)
 
 
-def test_a_leaf_that_is_not_there_is_named(detector):
+def test_a_leaf_that_is_not_there_is_named():
+    detector = levels.large_detector()
     per_event = levels.PLANS["quanta"].functionals(detector, 6)
     with pytest.raises(ValueError, match="light.g2"):
         harness.compare(per_event, detector, "light.g2")
