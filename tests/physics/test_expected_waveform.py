@@ -335,7 +335,7 @@ def test_gradient_in_every_leaf_is_that_of_the_value():
     deposits, detector = mixed(jnp.float64), DETECTOR.as_dtype(jnp.float64)
     for name, exact, reference in derivatives(lambda d: projections(d, deposits), detector):
         np.testing.assert_allclose(exact, reference, rtol=1e-4, atol=2e-5, err_msg=name)
-        assert np.any(exact) == (not name.startswith(ABSENT)), name
+        assert np.any(np.abs(exact) > 1e-9) == (not name.startswith(ABSENT)), name
 
 
 @pytest.mark.usefixtures("x64")
@@ -385,8 +385,8 @@ def test_window_is_chosen_under_a_gradient():
         return jnp.sum(share * jnp.arange(share.shape[1]))
 
     slope = eqx.filter_grad(late)(DETECTOR).electrons.drift_speed_mm_per_us
-    drift_ns = 40.0 / DETECTOR.electrons.drift_speed_mm_per_us * 1e3
-    assert slope == pytest.approx(-drift_ns / DETECTOR.electrons.drift_speed_mm_per_us / 10, rel=1e-3)
+    speed = float(DETECTOR.electrons.drift_speed_mm_per_us)
+    assert float(slope) == pytest.approx(-40.0 / speed**2 * 1e3 / 10, rel=1e-3)
 
 
 def test_no_energy_gives_no_light_and_finite_gradients():
