@@ -19,7 +19,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dmsim import charge, electronics, light, ragged, reconstruction, rng
+from dmsim import batches, charge, electronics, light, ragged, reconstruction, rng
 from dmsim import quanta as quanta_stage
 from dmsim.detector import Detector
 from dmsim.records import (
@@ -39,10 +39,7 @@ _QUANTA, _CHARGE, _LIGHT, _AREAS = range(1, 5)  # stages, for keys
 _ELECTRONICS = -2  # branch of the user's key that is no event number, so that no deposit shares these draws
 
 _S1_PAGE, _ELECTRON_PAGE, _S2_PAGE = 64, 64, 16
-_BATCH_PHOTONS = 400_000  # detected photons simulated at a time; temporaries stay under 1 GB
-_BATCH_EVENTS = 512
 _S1_WINDOW_NS = 2500  # of an expected S1, where 99 % of the light has come
-_PAD_BELOW = 4096  # events; smaller batches are padded to a bucket, so that few shapes compile
 
 
 class _Sizes(NamedTuple):
@@ -152,36 +149,6 @@ def _render(words, detector, hits, sample, position, *header):
     )
 
 
-def _padded(deposits: Deposits) -> Deposits:
-    """Without host fields, and with empty deposits behind the real ones up to a bucket."""
-    n, n_events = len(deposits), deposits.n_events
-    deposits = replace(deposits, event_time_ns=None)
-    if max(n, n_events) > _PAD_BELOW:
-        return deposits
-    extra, events = ragged.bucket(n) - n, ragged.bucket(n_events)
-
-    def pad(x, value=0):
-        return jnp.concatenate([jnp.asarray(x), jnp.full(extra, value, x.dtype)])
-
-    return Deposits(
-        event=pad(deposits.event, events - 1),
-        interaction=pad(deposits.interaction, deposits.interaction[0] if n else 0),
-        energy_kev=pad(deposits.energy_kev),
-        x_mm=pad(deposits.x_mm),
-        y_mm=pad(deposits.y_mm),
-        z_mm=pad(deposits.z_mm),
-        time_ns=pad(deposits.time_ns),
-        first_event=deposits.first_event,
-        event_time_ns=None,
-        n_events=events,
-    )
-
-
-def _unpadded(tree, n: int, padded: int):
-    """The first n rows of every array of a tree that has `padded` rows."""
-    return tree if n == padded else jax.tree.map(lambda x: x[:n], tree)
-
-
 def simulate_quanta(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> Quanta:
     """Photons and electrons that leave each deposit.
 
@@ -199,8 +166,8 @@ def simulate_quanta(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -
     Gradient: matched-normal, in the detector, the energies and the positions.
     Source: NEST, arXiv:2211.10726.
     """
-    padded = _padded(deposits)
-    return _unpadded(_quanta(rng.words_of(key), detector, padded), len(deposits), len(padded))
+    padded = batches.padded(deposits)
+    return batches.unpadded(_quanta(rng.words_of(key), detector, padded), len(deposits), len(padded))
 
 
 def simulate_areas(
@@ -222,10 +189,10 @@ def simulate_areas(
 
     Gradient: matched-normal through every count, pathwise elsewhere.
     """
-    words, padded = rng.words_of(key), _padded(deposits)
+    words, padded = rng.words_of(key), batches.padded(deposits)
     quanta = _quanta(words, detector, padded)
     areas = _areas(words, detector, padded, quanta, calibration or detector)
-    return _unpadded(areas, deposits.n_events, padded.n_events)
+    return batches.unpadded(areas, deposits.n_events, padded.n_events)
 
 
 def _plan(detector: Detector, clouds: ElectronClouds, n_s1: Float[Array, "deposit"]) -> _Sizes:
@@ -262,7 +229,7 @@ def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> 
     Gradient: pathwise and implicit in time, pathwise and matched-normal in charge, weight in counts and
         sensors.
     """
-    words, padded = rng.words_of(key), _padded(deposits)
+    words, padded = rng.words_of(key), batches.padded(deposits)
     quanta = _quanta(words, detector, padded)
     hits = _simulate_hits(words, detector, padded, quanta)
     return replace(hits, n_events=deposits.n_events)
@@ -329,48 +296,6 @@ def _records_of(words: rng.Words, detector: Detector, deposits: Deposits, hits: 
     )
 
 
-def _select_events(deposits: Deposits, quanta: Quanta, start: int, stop: int) -> tuple[Deposits, Quanta]:
-    """Events start .. stop - 1 of a batch, with their quanta."""
-    event = ragged.concrete(deposits.event, what="simulate_records")
-    rows = slice(*np.searchsorted(event, [start, stop]))
-    times = deposits.event_time_ns
-    part = Deposits(
-        event=deposits.event[rows] - start,
-        interaction=deposits.interaction[rows],
-        energy_kev=deposits.energy_kev[rows],
-        x_mm=deposits.x_mm[rows],
-        y_mm=deposits.y_mm[rows],
-        z_mm=deposits.z_mm[rows],
-        time_ns=deposits.time_ns[rows],
-        first_event=deposits.first_event + start,
-        event_time_ns=None if times is None else times[start:stop],
-        n_events=stop - start,
-    )
-    return part, jax.tree.map(lambda x: x[rows], quanta)
-
-
-def _batches(detector: Detector, deposits: Deposits, quanta: Quanta, events_per_batch: int | None):
-    """Borders of batches of events with a bounded number of detected photons."""
-    if events_per_batch is not None:
-        if events_per_batch < 1:
-            raise ValueError(f"events_per_batch is {events_per_batch} events: must be at least 1")
-        return [*range(0, deposits.n_events, events_per_batch), deposits.n_events]
-    host = partial(ragged.concrete, what="simulate_records")
-    gain = host(detector.electroluminescence.se_gain_phd) * host(detector.electrons.extraction_efficiency)
-    photons = host(quanta.n_electrons) * gain + host(quanta.n_photons) * host(
-        detector.light.g1_phd_per_photon
-    )
-    per_event = np.bincount(host(deposits.event), photons, minlength=deposits.n_events)
-    borders, held = [0], 0.0
-    for event, expected in enumerate(per_event):
-        full = held + expected > _BATCH_PHOTONS or event - borders[-1] >= _BATCH_EVENTS
-        if full and event > borders[-1]:
-            borders.append(event)
-            held = 0.0
-        held += expected
-    return [*borders, deposits.n_events]
-
-
 def iterate_records(
     key: PRNGKeyArray, detector: Detector, deposits: Deposits, *, events_per_batch: int | None = None
 ) -> Iterator[RawRecords]:
@@ -393,10 +318,10 @@ def iterate_records(
     """
     words = rng.words_of(key)
     quanta = simulate_quanta(key, detector, deposits)
-    borders = _batches(detector, deposits, quanta, events_per_batch)
+    borders = batches.borders(detector, deposits, quanta, events_per_batch)
     for start, stop in zip(borders[:-1], borders[1:], strict=True):
-        part, part_quanta = _select_events(deposits, quanta, start, stop)
-        padded = _padded(part)
+        part, part_quanta = batches.select_events(deposits, quanta, start, stop)
+        padded = batches.padded(part)
         extra = len(padded) - len(part)
         padded_quanta = jax.tree.map(lambda x, extra=extra: jnp.pad(x, (0, extra)), part_quanta)
         hits = _simulate_hits(words, detector, padded, padded_quanta)
@@ -418,30 +343,11 @@ def simulate_records(key: PRNGKeyArray, detector: Detector, deposits: Deposits) 
     Raises:
         ValueError: under `jax.jit` or `jax.vmap`.
 
-    Gradient: as `simulate_hits`, and exact through the pulse shape; conditional in the zero suppression. A hit's
+    Gradient: as `simulate_hits`, exact through the pulse shape, conditional in the zero suppression. A hit's
         weight scales its pulse: right for whatever is linear in the samples, too large for, say, the sum
         of squares of lone pulses.
     """
-    parts = list(iterate_records(key, detector, deposits))
-    offsets = np.cumsum([0, *(part.n_events for part in parts)])
-
-    def join(name):
-        arrays = [getattr(part, name) for part in parts]
-        traced = any(isinstance(a, Tracer) for a in arrays)
-        return jnp.concatenate(arrays) if traced else np.concatenate(arrays)
-
-    names = ("channel", "start_sample", "length", "pulse_length", "record_i", "data", "valid")
-    events = [part.event + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
-    return RawRecords(
-        event=np.concatenate(events),
-        **{name: join(name) for name in names},
-        n_overflow=np.zeros((), np.int32),
-        first_event=parts[0].first_event,
-        event_time_ns=deposits.event_time_ns,
-        n_events=deposits.n_events,
-        sample_ns=parts[0].sample_ns,
-        baseline_adc=parts[0].baseline_adc,
-    )
+    return batches.join_records(list(iterate_records(key, detector, deposits)), deposits.event_time_ns)
 
 
 @eqx.filter_jit

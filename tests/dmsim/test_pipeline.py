@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import dmsim
-from dmsim import pipeline
+from dmsim import batches, pipeline
 from dmsim.records import Signal
 from dmsim.sources.own import deposits as own_deposits
 
@@ -81,7 +81,7 @@ def test_hits_are_complete_and_in_range(whole):
 
 
 def _inputs():
-    words, padded = pipeline.rng.words_of(KEY), pipeline._padded(some_events())
+    words, padded = pipeline.rng.words_of(KEY), batches.padded(some_events())
     return words, DETECTOR, padded, pipeline._quanta(words, DETECTOR, padded)
 
 
@@ -150,7 +150,7 @@ def test_areas_and_quanta_do_not_depend_on_batch_or_padding(monkeypatch):
     for name in ("s1_pe", "s2_pe", "cs1_pe", "cs2_pe", "drift_time_ns", "x_mm", "y_mm", "z_mm"):
         one_by_one = np.concatenate([getattr(a, name) for a in alone])
         np.testing.assert_array_equal(one_by_one, getattr(areas, name), err_msg=name)
-    monkeypatch.setattr(pipeline, "_PAD_BELOW", 0)
+    monkeypatch.setattr(batches, "_PAD_BELOW", 0)
     bare = dmsim.simulate_quanta(KEY, DETECTOR, some_events())
     for padded, without in zip(jax.tree.leaves(quanta), jax.tree.leaves(bare), strict=True):
         np.testing.assert_array_equal(padded, without)

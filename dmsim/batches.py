@@ -1,0 +1,116 @@
+"""Batches of events: padding to few shapes, cutting into bounded parts, joining again."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from dmsim import ragged
+from dmsim.detector import Detector
+from dmsim.records import Deposits, Quanta, RawRecords
+
+_BATCH_PHOTONS = 400_000  # detected photons simulated at a time; temporaries stay under 1 GB
+_BATCH_EVENTS = 512
+_PAD_BELOW = 4096  # events; smaller batches are padded to a bucket, so that few shapes compile
+
+
+def padded(deposits: Deposits) -> Deposits:
+    """Without host fields, and with empty deposits behind the real ones up to a bucket."""
+    n, n_events = len(deposits), deposits.n_events
+    deposits = replace(deposits, event_time_ns=None)
+    if max(n, n_events) > _PAD_BELOW:
+        return deposits
+    extra, events = ragged.bucket(n) - n, ragged.bucket(n_events)
+
+    def pad(x, value=0):
+        return jnp.pad(jnp.asarray(x), (0, extra), constant_values=value)
+
+    return Deposits(
+        event=pad(deposits.event, events - 1),
+        # of a kind that occurs: models of others are not compiled
+        interaction=jnp.pad(jnp.asarray(deposits.interaction), (0, extra), mode="edge" if n else "constant"),
+        energy_kev=pad(deposits.energy_kev),
+        x_mm=pad(deposits.x_mm),
+        y_mm=pad(deposits.y_mm),
+        z_mm=pad(deposits.z_mm),
+        time_ns=pad(deposits.time_ns),
+        first_event=deposits.first_event,
+        event_time_ns=None,
+        n_events=events,
+    )
+
+
+def unpadded(tree, n: int, n_padded: int):
+    """The first n rows of every array of a tree that has `n_padded` rows."""
+    return tree if n == n_padded else jax.tree.map(lambda x: x[:n], tree)
+
+
+def select_events(deposits: Deposits, quanta: Quanta, start: int, stop: int) -> tuple[Deposits, Quanta]:
+    """Events start .. stop - 1 of a batch, with their quanta."""
+    event = ragged.concrete(deposits.event, what="simulate_records")
+    rows = slice(*np.searchsorted(event, [start, stop]))
+    times = deposits.event_time_ns
+    part = Deposits(
+        event=deposits.event[rows] - start,
+        interaction=deposits.interaction[rows],
+        energy_kev=deposits.energy_kev[rows],
+        x_mm=deposits.x_mm[rows],
+        y_mm=deposits.y_mm[rows],
+        z_mm=deposits.z_mm[rows],
+        time_ns=deposits.time_ns[rows],
+        first_event=deposits.first_event + start,
+        event_time_ns=None if times is None else times[start:stop],
+        n_events=stop - start,
+    )
+    return part, jax.tree.map(lambda x: x[rows], quanta)
+
+
+def borders(
+    detector: Detector, deposits: Deposits, quanta: Quanta, events_per_batch: int | None
+) -> list[int]:
+    """Borders of batches of events with a bounded number of detected photons."""
+    if events_per_batch is not None:
+        if events_per_batch < 1:
+            raise ValueError(f"events_per_batch is {events_per_batch} events: must be at least 1")
+        return [*range(0, deposits.n_events, events_per_batch), deposits.n_events]
+    host = partial(ragged.concrete, what="simulate_records")
+    gain = host(detector.electroluminescence.se_gain_phd) * host(detector.electrons.extraction_efficiency)
+    photons = host(quanta.n_electrons) * gain + host(quanta.n_photons) * host(
+        detector.light.g1_phd_per_photon
+    )
+    per_event = np.bincount(host(deposits.event), photons, minlength=deposits.n_events)
+    found, held = [0], 0.0
+    for event, expected in enumerate(per_event):
+        full = held + expected > _BATCH_PHOTONS or event - found[-1] >= _BATCH_EVENTS
+        if full and event > found[-1]:
+            found.append(event)
+            held = 0.0
+        held += expected
+    return [*found, deposits.n_events]
+
+
+def join_records(parts: Sequence[RawRecords], event_time_ns: np.ndarray | None) -> RawRecords:
+    """Records of consecutive batches as one, with the starts of all their events."""
+    offsets = np.cumsum([0, *(part.n_events for part in parts)])
+
+    def join(name):
+        arrays = [getattr(part, name) for part in parts]
+        traced = any(isinstance(array, Tracer) for array in arrays)
+        return jnp.concatenate(arrays) if traced else np.concatenate(arrays)
+
+    names = ("channel", "start_sample", "length", "pulse_length", "record_i", "data", "valid")
+    events = [part.event + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
+    return RawRecords(
+        event=np.concatenate(events),
+        **{name: join(name) for name in names},
+        n_overflow=np.zeros((), np.int32),
+        first_event=parts[0].first_event,
+        event_time_ns=event_time_ns,
+        n_events=int(offsets[-1]),
+        sample_ns=parts[0].sample_ns,
+        baseline_adc=parts[0].baseline_adc,
+    )
