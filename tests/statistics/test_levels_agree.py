@@ -4,8 +4,9 @@ Two-sample Kolmogorov-Smirnov tests on events with independent keys (the levels 
 for one key). False-positive rate 1e-5 each, 6 of them. The power twin: a gain 5 % off is refused.
 
 The detector is xams with four times its g1 and a third of its gain: an S1 of 10 keV then spreads by 11 %
-and a shift of 5 % shows, and an S2, whose spread of 12 % is that of recombination, costs less. Areas are those of the hits to 0.1 % (a hit's charge is cut at zero), and records lose what
-stays under the zero-suppression threshold.
+and a shift of 5 % shows, and an S2, whose spread of 12 % is that of recombination, costs less. Areas are
+those of the hits to 0.1 % (a hit's charge is cut at zero), and records lose what stays under the
+zero-suppression threshold.
 """
 
 import equinox as eqx
