@@ -5,13 +5,28 @@ A statistical test states its false-positive rate in a comment. Those of the who
 """
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
+
+# Worker processes and the command lines under test compile the same kernels: they share one cache, which is
+# new for each run. Set before jax is imported, inherited by every process that the run starts.
+_OWN_CACHE = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _OWN_CACHE = tempfile.mkdtemp(prefix="dmsim-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _OWN_CACHE
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax
 import matplotlib as mpl
 import pytest
 
 mpl.use("Agg")  # no test opens a window
+
+
+def pytest_unconfigure(config):
+    if _OWN_CACHE is not None:
+        shutil.rmtree(_OWN_CACHE, ignore_errors=True)
 
 
 def pytest_addoption(parser):
