@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dmsim
+from dmsim.quanta import deposit_yields
 from dmsim.records import Deposits, Interaction, Signal
 
 
@@ -91,7 +92,14 @@ def quanta(detector, n_events: int):
         }
 
     other = logs(detector, 1)
-    return lambda detector: _with_squares(logs(detector, 2), other)
+    middle = jnp.log(20 + deposit_yields(detector, batch).n_electrons)
+
+    def per_event(detector):
+        values = logs(detector, 2)
+        cube = 100 * (values["log electrons"] - middle) ** 3  # feels the skewness
+        return _with_squares(values, other) | {"cube of log electrons": cube}
+
+    return per_event
 
 
 def areas(detector, n_events: int):
