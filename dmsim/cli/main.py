@@ -63,6 +63,21 @@ def _add_command(subparsers: argparse._SubParsersAction, name: str, module: Modu
     parser.set_defaults(run=module.run)
 
 
+_FEWER_EVENTS = (
+    "work on fewer events at a time, with --chunk-events of dmsim simulate or --events of dmsim demo and fit"
+)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, NumPy or the device ran out of memory."""
+    # by name: JAX may not have been loaded, and its class has moved between modules
+    from_device = {"JaxRuntimeError", "XlaRuntimeError"} & {kind.__name__ for kind in type(error).__mro__}
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        bool(from_device) and ("resource_exhausted" in text or "out of memory" in text)
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -79,10 +94,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dmsim: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError) as error:
-        if "--debug" in arguments:
+    except Exception as error:
+        memory = _is_out_of_memory(error)
+        if "--debug" in arguments or not (memory or isinstance(error, ValueError | OSError | ImportError)):
             raise
         line = " ".join(str(error).split()) or type(error).__name__
+        if memory:
+            # XLA goes on with a list of its buffers
+            line = f"out of memory ({line[:200]}): {_FEWER_EVENTS}"
         print(f"dmsim: error: {line}", file=sys.stderr)
         return 1
 

@@ -4,7 +4,7 @@ import argparse
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 HELP = "simulate events of a source in a detector and write them to files"
 LEVELS = ("quanta", "areas", "hits", "records")
@@ -115,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
 def _source_options(source: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for the source, checked against those it takes."""
     options: dict[str, Any] = {}
+    texts: dict[str, str] = {}
     if args.energy is not None:
         options["energy_kev"] = args.energy
     if args.interaction is not None:
@@ -123,13 +124,14 @@ def _source_options(source: Callable[..., Any], args: argparse.Namespace) -> dic
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"--option {text}: give NAME=VALUE")
-        options[name] = _value(value)
+        texts[name] = value
     keywords = [p for p in inspect.signature(source).parameters.values() if p.kind is p.KEYWORD_ONLY]
     taken = {p.name: p for p in keywords if p.name not in ("n_events", "first_event")}
-    for name in options:
+    for name in (*options, *texts):
         if name not in taken:
             known = ", ".join(taken) or "none"
             raise ValueError(f"source {args.source} takes no option {name}: it takes {known}")
+    options |= {name: _value(name, text, taken[name].annotation) for name, text in texts.items()}
     for name, parameter in taken.items():
         if parameter.default is parameter.empty and name not in options:
             flag = {"energy_kev": "--energy KEV", "interaction": "--interaction NAME"}
@@ -139,12 +141,14 @@ def _source_options(source: Callable[..., Any], args: argparse.Namespace) -> dic
     return options
 
 
-def _value(text: str) -> int | float | bool | str:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+_KINDS = ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "a name"))
+
+
+def _value(name: str, text: str, annotation: Any) -> int | float | bool | str:
+    """The text of `--option` as the kind of value that the source's annotation asks for."""
+    kinds = get_args(annotation) or (annotation,)
+    kind, wanted = next(((k, words) for k, words in _KINDS if k in kinds), (str, "a name"))
+    try:
+        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise ValueError(f"--option {name}={text}: {name} must be {wanted}") from None

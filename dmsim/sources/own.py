@@ -7,7 +7,7 @@ import numpy as np
 
 from dmsim.detector import Detector
 from dmsim.records import Deposits, Interaction
-from dmsim.sources.placement import MAX_EVENTS
+from dmsim.sources.placement import MAX_EVENTS, check_kr83m_energy
 
 
 def deposits(
@@ -59,6 +59,7 @@ def deposits(
     index = np.arange(n_deposits) if index is None else np.broadcast_to(index, (n_deposits,))
 
     _check_range("energy_kev", arrays["energy_kev"], 0.0, 1e5, "keV")
+    check_kr83m_energy(arrays["energy_kev"][kinds == Interaction.KR83M.value])
     _check_range("time_ns", arrays["time_ns"], -1e6, 1e6, "ns")
     _check_inside(detector, arrays)
     n_events, first_event = _check_events(index, n_events, first_event)

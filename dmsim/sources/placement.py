@@ -15,6 +15,8 @@ from dmsim.records import Deposits, Interaction
 _SOURCES = -1  # branch of the user's key that is no event number, so that no stage shares these draws
 _RADIUS, _HEIGHT, ENERGY = range(3)  # counters of the draws of an event
 
+KR83M_KEV = (9.4, 32.1, 41.5)  # second step, first step, both; NEST, arXiv:2211.10726
+
 MAX_EVENTS = 2**31 - 1  # event numbers are int32 inside compiled code
 
 
@@ -122,8 +124,14 @@ def is_concrete(x: Any) -> bool:
 
 
 def single_deposits(placed: Placed, energy_kev: Float[Array, "event"], interaction: str) -> Deposits:
-    """One deposit an event, at the event's start."""
+    """One deposit an event, at the event's start.
+
+    Raises:
+        ValueError: for an unknown interaction, or an energy that it does not have.
+    """
     n_events = placed.x_mm.shape[0]
+    if Interaction.named(interaction) is Interaction.KR83M:
+        check_kr83m_energy(energy_kev)
     return Deposits(
         event=jnp.arange(n_events, dtype=jnp.int32),
         interaction=jnp.full(n_events, Interaction.named(interaction).value, jnp.int32),
@@ -152,3 +160,20 @@ def check_energy(name: str, energy_kev: Any, *, low: float = 0.0, high: float = 
         first = values[bad][0]
         count = f" ({bad.sum()} of {bad.size} values)" if bad.size > 1 else ""
         raise ValueError(f"{name} is {first} keV{count}: must be from {low:g} to {high:g} keV")
+
+
+def check_kr83m_energy(energy_kev: Any) -> None:
+    """Refuse energies that are none of Kr-83m's; traced ones pass.
+
+    Raises:
+        ValueError: with the first bad value and how many there are.
+    """
+    if not is_concrete(energy_kev):
+        return
+    values = np.atleast_1d(np.asarray(energy_kev, float))
+    bad = ~np.any(np.abs(values[:, None] / np.asarray(KR83M_KEV) - 1) <= 1e-2, axis=-1)
+    if bad.any():
+        count = f" ({bad.sum()} of {bad.size} values)" if bad.size > 1 else ""
+        raise ValueError(
+            f"energy_kev is {values[bad][0]:g} keV{count}: for kr83m must be 9.4, 32.1 or 41.5 keV within 1 %"
+        )

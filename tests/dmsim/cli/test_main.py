@@ -57,10 +57,29 @@ def test_errors_are_one_line(error, command, capsys):
         cli.main(["act", "--debug"])
 
 
+@pytest.mark.parametrize("kind", ["python", "device"])
+def test_out_of_memory_says_what_to_do(kind, command, capsys):
+    import jax
+
+    command.outcome = {
+        "python": MemoryError("Unable to allocate 9 TiB"),
+        "device": jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 TiB\n" + "buffer\n" * 500),
+    }[kind]
+    assert cli.main(["act"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dmsim: error: out of memory (")
+    assert "9 TiB" in line
+    assert "--chunk-events" in line
+    assert len(line) < 400
+
+
 def test_programming_errors_keep_their_traceback(command):
-    command.outcome = TypeError("a bug")
-    with pytest.raises(TypeError):
-        cli.main(["act"])
+    import jax
+
+    for error in (TypeError("a bug"), jax.errors.JaxRuntimeError("INTERNAL: a bug")):
+        command.outcome = error
+        with pytest.raises(type(error)):
+            cli.main(["act"])
 
 
 def test_interruption(command, capsys):

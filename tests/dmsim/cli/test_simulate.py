@@ -177,6 +177,15 @@ XENONNT = ("-d", "xenonnt", "-s")
         ([*XENONNT, "kr83m", "--energy", "1"], "source kr83m takes no option energy_kev: it takes"),
         ([*XENONNT, "kr83m", "--option", "x"], "--option x: give NAME=VALUE"),
         ([*XENONNT, "kr83m", "--option", "x=1"], "source kr83m takes no option x"),
+        ([*XENONNT, "kr83m", "--option", "r_max_mm=abc"], "r_max_mm=abc: r_max_mm must be a number"),
+        ([*XENONNT, "kr83m", "--option", "merged=maybe"], "merged=maybe: merged must be true or false"),
+        ([*XENONNT, "kr83m", "--option", "merged=1"], "merged=1: merged must be true or false"),
+        ([*XENONNT, "kr83m", "--option", "z_min_mm=true"], "z_min_mm=true: z_min_mm must be a number"),
+        ([*XENONNT, "er_flat", "--option", "interaction=5"], "interaction '5' is not known"),
+        (
+            [*XENONNT, "mono", "--interaction", "kr83m", "--energy", "20"],
+            "energy_kev is 20 keV: for kr83m must",
+        ),
         ([*XENONNT, "kr83m", "--level", "areas", "--format", "strax"], "--format strax holds records"),
         ([*XENONNT, "kr83m", "--format", "strax", "--run-id", "a-b"], "run id 'a-b'"),
     ],
@@ -187,6 +196,19 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, message, dmsim_comm
     assert len(error.splitlines()) == 1
     assert re.search(message, error)
     assert not (tmp_path / "out").exists()
+
+
+def test_options_become_what_the_source_takes(dmsim_command, tmp_path):
+    options = ("--option", "merged=True", "--option", "r_max_mm=300", "--option", "rate_hz=5")
+    status, _, _ = dmsim_command(
+        "simulate", *XENONNT, "kr83m", "-n", 2, "--level", "areas", *options, "-o", tmp_path / "out"
+    )
+    assert status == 0
+    found = json.loads((tmp_path / "out" / "provenance.json").read_text())["settings"]["options"]
+    assert found == {"merged": True, "r_max_mm": 300.0, "rate_hz": 5.0}
+    assert {name: type(value) for name, value in found.items()} == {
+        "merged": bool, "r_max_mm": float, "rate_hz": float,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("events", ["0", "-3", "1.5", "many"])

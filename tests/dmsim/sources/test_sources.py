@@ -174,6 +174,12 @@ def test_mono(detector):
     assert np.all(deposits.interaction == Interaction.NR)
 
 
+@pytest.mark.parametrize("energy_kev", [9.4, 32.1, 41.5])
+def test_mono_of_kr83m(energy_kev, detector):
+    deposits = _make("mono", detector, n_events=2, energy_kev=energy_kev, interaction="kr83m")
+    assert np.all(deposits.interaction == Interaction.KR83M)
+
+
 @pytest.mark.parametrize(
     ("options", "needle"),
     [
@@ -182,6 +188,11 @@ def test_mono(detector):
         ({"energy_kev": 1e6}, "energy_kev is 1000000.0 keV"),
         ({"energy_kev": np.array([1.0, -2.0, np.nan])}, "energy_kev is -2.0 keV (2 of 3 values)"),
         ({"energy_kev": np.ones(2)}, "must be one number or have shape (3,)"),
+        (
+            {"energy_kev": 20.0, "interaction": "kr83m"},
+            "energy_kev is 20 keV: for kr83m must be 9.4, 32.1 or",
+        ),
+        ({"energy_kev": np.array([9.4, 3.0, 41.5]), "interaction": "kr83m"}, "is 3 keV (1 of 3 values)"),
         ({"interaction": "muon"}, "interaction 'muon' is not known"),
     ],
 )
