@@ -50,6 +50,8 @@ def preset_path(name_or_path: str | Path) -> Path:
     if not text.endswith(".toml"):
         known = ", ".join(list_detectors())
         raise ValueError(f"detector {text!r} is not known: choose one of {known}, or give a .toml file")
+    if Path(text).is_dir():
+        raise ValueError(f"detector file {text} is a folder: give a TOML file")
     if not Path(text).is_file():
         raise ValueError(f"detector file {text} does not exist")
     return Path(text)

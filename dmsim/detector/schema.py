@@ -138,12 +138,33 @@ def parse(content: Mapping[str, Any], where: str) -> BaseModel:
 
 def _one_line(error: ValidationError, content: Mapping[str, Any]) -> str:
     """All that a user needs of a ValidationError: the first finding, and how many more there are."""
+    if not content:
+        return "the file is empty: start from a copy of a preset"
     findings: dict[tuple, Any] = {}  # a union of types reports once a type: keep one a place
     for finding in error.errors():
         findings.setdefault(_place(finding["loc"]), finding)
-    place, first = next(iter(findings.items()))
+    # a key written wrong is also a key that is missing: say the first, and do not count it twice
+    unknown = [place for place, finding in findings.items() if finding["type"] == "extra_forbidden"]
+    for place in unknown:
+        meant = (*place[:-1], _meant(place, content))
+        if findings.get(meant, {"type": None})["type"] == "missing":
+            del findings[meant]
+    place = unknown[0] if unknown else next(iter(findings))
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return _explain(place, first, content) + more
+    return _explain(place, findings[place], content) + more
+
+
+def _meant(place: tuple, content: Mapping[str, Any]) -> str | None:
+    """The known key that an unknown one resembles; one that the file lacks is preferred."""
+    given: Any = content
+    for key in place[:-1]:
+        given = given[key]
+    known = list(_known_keys(place, content))
+    for candidates in ([key for key in known if key not in given], known):
+        near = difflib.get_close_matches(str(place[-1]), candidates, n=1)
+        if near:
+            return near[0]
+    return None
 
 
 def _place(location: tuple) -> tuple:
@@ -175,9 +196,11 @@ def _explain(place: tuple, finding: Any, content: Mapping[str, Any]) -> str:
     name, kind, given = ".".join(map(str, place)), finding["type"], finding["input"]
     parent, key = ".".join(map(str, place[:-1])), str(place[-1])
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(key, list(_known_keys(place, content)), n=1, cutoff=0.0)
-        where = f"in [{parent}]" if parent else "at the top level"
-        return f"unknown key {key!r} {where}: nearest known is {near[0]!r}"
+        meant = _meant(place, content)
+        hint = f"did you mean {meant}?" if meant else f"known are {', '.join(_known_keys(place, content))}"
+        return f"unknown key {name}: {hint}"
+    if key == "source" and kind == "string_too_short":
+        return f"{parent}: source is empty: name it, or write assumed"
     if kind == "missing":
         hints = {"source": ': state one, or source = "assumed: why"'}
         if key == "unit":

@@ -248,19 +248,23 @@ BAD = {
         "temperature_k has no source",
         "assumed",
     ),
-    "empty source": (_set("xenon", "temperature_k", source=""), "temperature_k.source", "at least"),
+    "empty source": (
+        _set("xenon", "temperature_k", source=""),
+        "temperature_k: source is empty",
+        "write assumed",
+    ),
     "no value": (lambda c: c["xenon"]["temperature_k"].pop("value"), "xenon.temperature_k has no value", ""),
     "unknown key": (
         lambda c: c["electrons"].update(lifetime_ms={}),
-        "unknown key 'lifetime_ms' in [electrons]",
-        "'lifetime_us'",
+        "unknown key electrons.lifetime_ms:",
+        "did you mean lifetime_us?",
     ),
     "unknown part": (
         _set("xenon", "temperature_k", sorce="x"),
-        "'sorce' in [xenon.temperature_k]",
-        "'source'",
+        "unknown key xenon.temperature_k.sorce:",
+        "did you mean source?",
     ),
-    "unknown table": (lambda c: c.update(xenom={}), "'xenom' at the top level", "'xenon'"),
+    "unknown table": (lambda c: c.update(xenom={}), "unknown key xenom:", "did you mean xenon?"),
     "missing table": (lambda c: c.pop("xenon"), "has no xenon", ""),
     "missing key": (lambda c: c["xenon"].pop("temperature_k"), "xenon has no temperature_k", ""),
     "table as number": (lambda c: c.update(xenon=3), "xenon = 3", "table"),
@@ -282,9 +286,11 @@ BAD = {
     "no layout": (lambda c: c["sensors"]["top"].pop("layout"), "sensors.top", "hexagonal"),
     "sensor key": (
         lambda c: c["sensors"]["top"].update(pich_mm={}),
-        "'pich_mm' in [sensors.top]",
-        "'pitch_mm'",
+        "unknown key sensors.top.pich_mm:",
+        "did you mean pitch_mm?",
     ),
+    "unlike any": (lambda c: c["electrons"].update(qqq={}), "unknown key electrons.qqq:", "known are "),
+    "empty": (lambda c: c.clear(), "the file is empty", "preset"),
     "no description": (lambda c: c.pop("description"), "has no description", ""),
 }
 
@@ -308,6 +314,49 @@ def test_several_findings_are_counted():
 
     with pytest.raises(ValueError, match=r"temperature_k.*\(and 1 more\)$"):
         schema.parse(_edited(edit), "mine.toml")
+
+
+def _rename(content, old, new):
+    content[new] = content.pop(old)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            lambda c: _rename(c["electrons"], "lifetime_us", "lifetme_us"),
+            "unknown key electrons.lifetme_us: did you mean lifetime_us?",
+        ),
+        (lambda c: _rename(c, "electrons", "electron"), "unknown key electron: did you mean electrons?"),
+        (
+            lambda c: _rename(c["sensors"], "top", "tob"),
+            "unknown key sensors.tob: did you mean top?",
+        ),
+        (
+            lambda c: _rename(c["electrons"]["lifetime_us"], "unit", "units"),
+            "unknown key electrons.lifetime_us.units: did you mean unit?",
+        ),
+    ],
+)
+def test_misspelt_key_is_said_once_and_not_as_a_missing_one(edit, message):
+    with pytest.raises(ValueError, match="mine.toml: ") as caught:
+        schema.parse(_edited(edit), "mine.toml")
+    assert str(caught.value) == f"mine.toml: {message}"
+
+
+def test_unknown_key_comes_before_other_findings():
+    def edit(content):
+        content["geometry"].pop(next(iter(content["geometry"])))
+        content["resolution"]["qqq"] = {}
+
+    with pytest.raises(ValueError, match=r"mine.toml: unknown key resolution.qqq: .*\(and 1 more\)$"):
+        schema.parse(_edited(edit), "mine.toml")
+
+
+def test_folder_as_detector_is_called_one(tmp_path):
+    (tmp_path / "d.toml").mkdir()
+    with pytest.raises(ValueError, match="d.toml is a folder"):
+        load_detector(tmp_path / "d.toml")
 
 
 def test_good_content_passes():
