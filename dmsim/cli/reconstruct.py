@@ -1,6 +1,10 @@
 """`dmsim reconstruct`: records, simulated or measured, into peaks and events."""
 
 import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     source = open_records(args.input)
     detector = load_detector(args.detector or _simulated_detector(source.provenance, args.input))
-    if (
-        not args.detector
-        and source.provenance
-        and tree_sha256(detector) != source.provenance["detector_sha256"]
-    ):
-        raise ValueError(
-            f"{args.input} was simulated in a detector {detector.name} that is not today's "
-            "preset of that name: give --detector, a preset or the TOML file that was used"
-        )
+    warnings = _other_detector(source.provenance, detector, args)
     settings = load_settings(args.settings) if args.settings else Settings()
     gap_ns = _gap_ns(args.event_gap_us, detector)
     if args.out.resolve() == args.input.resolve():
@@ -66,21 +62,25 @@ def run(args: argparse.Namespace) -> int:
         inputs={"records": source.digest},
         precision=precision_of(detector),
     )
+    is_new = not args.out.exists()
     claim(args.out, provenance, overwrite=args.overwrite)
+    for warning in warnings:
+        print(f"dmsim: warning: {warning}", file=sys.stderr)
     peak_table, event_table = (
         TableWriter(args.out, kind, provenance, n_chunks=source.n_chunks) for kind in ("peaks", "events")
     )
     n_done, n_overflow = 0, 0
     # every chunk is read, as a chunk of strax data takes its first event's number from those before
     chunks = enumerate(iterate(source, gap_ns=gap_ns))
-    for chunk, records in track(chunks, total=source.n_chunks, what="reconstructing"):
-        n_overflow += int(records.n_overflow)
-        if peak_table.has(chunk) and event_table.has(chunk):
-            continue
-        peaks, events = reconstruct(detector, records, settings=settings)
-        peak_table.write(chunk, tables.pack_peaks(peaks))
-        event_table.write(chunk, tables.pack_events(events))
-        n_done += 1
+    with _none_left(args.out, made=is_new):
+        for chunk, records in track(chunks, total=source.n_chunks, what="reconstructing"):
+            n_overflow += int(records.n_overflow)
+            if peak_table.has(chunk) and event_table.has(chunk):
+                continue
+            peaks, events = reconstruct(detector, records, settings=settings)
+            peak_table.write(chunk, tables.pack_peaks(peaks))
+            event_table.write(chunk, tables.pack_events(events))
+            n_done += 1
 
     _, events = read_reconstruction(args.out)
     figure = args.out / FIGURE
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         print("Nothing to do: the files are there, from a run of the same provenance.")
     elif n_done < source.n_chunks:
         print(f"Continued: {source.n_chunks - n_done} of {source.n_chunks} chunks were there already.")
-    _print_summary(detector.name, source.folder, events)
+    _print_summary(detector.name, source.folder, events, warnings)
     print(f"  peaks    {peak_table.n_rows:>12,} rows       {peak_table.folder}")
     print(f"  events   {event_table.n_rows:>12,} rows       {event_table.folder}")
     print(f"  overflow {n_overflow:>12,} records that simulation had no slot for")
@@ -99,10 +99,48 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+@contextmanager
+def _none_left(out: Path, *, made: bool) -> Iterator[None]:
+    """Remove the output folder, if this run made it, when no chunk could be reconstructed."""
+    try:
+        yield
+    except ValueError:
+        if made and not any(out.rglob("*.parquet")):
+            shutil.rmtree(out)
+        raise
+
+
 def _simulated_detector(provenance: dict[str, Any] | None, path: Path) -> str:
     if provenance is None:
         raise ValueError(f"{path} does not say which detector it is from: give --detector")
-    return str(provenance["detector"])
+    from dmsim.detector.presets_io import list_detectors  # noqa: PLC0415
+
+    name = str(provenance["detector"])
+    if name not in list_detectors():
+        raise ValueError(
+            f"{path} was simulated with a detector file {name}.toml: give that file with --detector"
+        )
+    return name
+
+
+def _other_detector(provenance: dict[str, Any] | None, detector: Any, args: argparse.Namespace) -> list[str]:
+    """What to warn of if the records were simulated in another detector than the one in use.
+
+    Raises:
+        ValueError: if that happens although the user has not chosen one.
+    """
+    from dmsim.io.provenance import tree_sha256  # noqa: PLC0415
+
+    if not provenance or tree_sha256(detector) == provenance["detector_sha256"]:
+        return []
+    name = provenance["detector"]
+    if not args.detector:
+        raise ValueError(
+            f"{args.input} was simulated in a detector {name} that is not today's "
+            "preset of that name: give --detector, a preset or the TOML file that was used"
+        )
+    other = " of other parameters" if name == detector.name else ""
+    return [f"{args.input} was simulated in {name}{other} and is reconstructed as {detector.name}"]
 
 
 def _gap_ns(event_gap_us: float | None, detector: Any) -> int:
@@ -127,7 +165,7 @@ def _draw(path: Path, detector: Any, events: Any) -> None:
     plt.close(figure)
 
 
-def _print_summary(name: str, folder: Path, events: Any) -> None:
+def _print_summary(name: str, folder: Path, events: Any, warnings: list[str]) -> None:
     import numpy as np  # noqa: PLC0415
 
     complete = np.isfinite(events.s1_pe) & np.isfinite(events.s2_pe)
@@ -136,3 +174,5 @@ def _print_summary(name: str, folder: Path, events: Any) -> None:
         cs1, cs2 = np.median(events.cs1_pe[complete]), np.median(events.cs2_pe[complete])
         drift = np.median(events.drift_time_ns[complete]) / 1e3
         print(f"  median   cS1 {cs1:.1f} PE, cS2 {cs2:.0f} PE, drift time {drift:.1f} us")
+    for warning in warnings:
+        print(f"  warning: {warning}")

@@ -40,7 +40,12 @@ def reconstructed_events(detector: Detector, events: Events) -> Figure:
 
     width_us = events.s2_width_50_ns[complete] / 1e3
     _cloud(axes[1, 1], drift_us, width_us, "drift time [µs]", "S2 width, central 50 % [µs]")
-    axes[1, 1].set(xlim=(0, 1.05 * maximum_us), ylim=(0, None))
+    highest_us = 1.1 * width_us.max() if width_us.size else 1.0
+    axes[1, 1].set(xlim=(0, 1.05 * maximum_us), ylim=(0, highest_us))
+    if not complete.any():
+        for ax in axes.flat:
+            ax.text(0.5, 0.5, "no event has an S1 and an S2", transform=ax.transAxes,
+                    ha="center", va="center", color="0.4")  # fmt: skip
     return figure
 
 

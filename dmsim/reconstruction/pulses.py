@@ -59,8 +59,10 @@ def checked(records: RawRecords, n_sensors: int) -> Columns:
         bad = (column < low) | (column > high)
         if bad.any():
             row = int(np.argmax(bad))
+            more = name == "channel" and column[row] > high
             raise ValueError(
                 f"records.{name} is {column[row]} in valid row {row}: allowed are {low} to {high}"
+                + (": the records are from a detector with more sensors" if more else "")
             )
     # a sum is finite only if each sample is
     finite = np.isfinite(columns.data.sum(axis=1, dtype=np.float64))

@@ -2,12 +2,17 @@ import shutil
 
 import equinox as eqx
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 import dmsim
 from dmsim.cli.main import main
-from dmsim.io import TableReader, tables
+from dmsim.detector.presets_io import preset_path
+from dmsim.io import Provenance, TableReader, TableWriter, tables
+from dmsim.io.provenance import read_provenance, tree_sha256, write_provenance
+from dmsim.io.reconstruction import read_reconstruction
+from dmsim.plot.summary import reconstructed_events
 
 EVENTS, CHUNK = 6, 4
 SIMULATE = ("simulate", "-d", "xenonnt", "-s", "kr83m", "-n", str(EVENTS), "--seed", "3")
@@ -115,9 +120,6 @@ def test_empty_events(simulated, dmsim_command, tmp_path):
     source = tmp_path / "in"
     shutil.copytree(simulated / "parquet", source)
     reader = TableReader(source / "records")
-    from dmsim.io import Provenance, TableWriter
-    from dmsim.io.provenance import read_provenance, tree_sha256, write_provenance
-
     records = [tables.unpack_records(table) for table in reader]
     content = read_provenance(source)
     provenance = Provenance(
@@ -136,6 +138,51 @@ def test_empty_events(simulated, dmsim_command, tmp_path):
     assert np.all(np.isnan(events["s1_pe"]))
     assert np.all(events["s2_peak"] == -1)
     assert rows(tmp_path / "out", "peaks")["event"].size == 0
+    figure = reconstructed_events(dmsim.load_detector("xenonnt"), read_reconstruction(tmp_path / "out")[1])
+    for ax in figure.axes:
+        assert "no event has an S1 and an S2" in [text.get_text() for text in ax.texts]
+    plt.close(figure)
+
+
+def test_figure_shows_every_width(simulated, dmsim_command, tmp_path):
+    dmsim_command("reconstruct", simulated / "parquet", "-o", tmp_path)
+    events = read_reconstruction(tmp_path)[1]
+    figure = reconstructed_events(dmsim.load_detector("xenonnt"), events)
+    assert figure.axes[3].get_ylim()[1] > np.nanmax(events.s2_width_50_ns) / 1e3
+    assert not figure.axes[3].texts
+    plt.close(figure)
+
+
+def test_another_detector_is_warned_of(simulated, dmsim_command, tmp_path):
+    for kind in ("parquet", "strax"):
+        status, output, error = dmsim_command(
+            "reconstruct", simulated / kind, "-o", tmp_path / kind, "-d", "lz"
+        )
+        assert status == 0
+        line = f"warning: {simulated / kind} was simulated in xenonnt and is reconstructed as lz\n"
+        assert error == f"dmsim: {line}"
+        assert line in output
+    changed = tmp_path / "xenonnt.toml"
+    changed.write_text(preset_path("xenonnt").read_text().replace("value = 23.97,", "value = 24.97,"))
+    _, _, error = dmsim_command("reconstruct", simulated / "parquet", "-o", tmp_path / "o", "-d", changed)
+    assert "was simulated in xenonnt of other parameters" in error
+
+
+def test_detector_of_fewer_sensors_is_refused_and_leaves_nothing(simulated, dmsim_command, tmp_path):
+    out = tmp_path / "out"
+    status, _, error = dmsim_command("reconstruct", simulated / "parquet", "-o", out, "-d", "lux")
+    assert status == 1
+    assert "the records are from a detector with more sensors" in error
+    assert not out.exists()
+
+
+def test_detector_file_that_was_simulated_is_asked_for(copy, dmsim_command, tmp_path):
+    provenance = Provenance("simulate", {}, "my", "0" * 64, 0, {"n_events": EVENTS})
+    write_provenance(copy, provenance)
+    status, _, error = dmsim_command("reconstruct", copy, "-o", tmp_path / "out")
+    assert status == 1
+    assert "was simulated with a detector file my.toml: give that file with --detector" in error
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
