@@ -11,11 +11,43 @@ from jax.core import Tracer
 
 from dmsim import ragged
 from dmsim.detector import Detector
+from dmsim.detector.consistency import check_values
 from dmsim.records import Deposits, Quanta, RawRecords
 
 _BATCH_PHOTONS = 400_000  # detected photons simulated at a time; temporaries stay under 1 GB
 _BATCH_EVENTS = 512
 _PAD_BELOW = 4096  # events; smaller batches are padded to a bucket, so that few shapes compile
+
+
+def check(detector: Detector, deposits: Deposits) -> None:
+    """Refuse input that would come out as NaN or as nothing; what is being traced is passed.
+
+    Raises:
+        ValueError: one line: the quantity, how many rows are wrong, the first of them, what it must be.
+    """
+    check_values(detector)
+    if not isinstance(deposits, Deposits):
+        kind = type(deposits).__name__
+        raise ValueError(f"deposits is a {kind}: give Deposits, as from dmsim.sources.mono or .deposits")
+    length = detector.geometry.drift_length_mm
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((deposits, length, detector.xenon))):
+        return
+    energy, z, length = np.asarray(deposits.energy_kev), np.asarray(deposits.z_mm), float(length)
+    field = np.asarray(detector.xenon.field_at(detector.geometry.height_mm(deposits.z_mm)))
+    places = (deposits.x_mm, deposits.y_mm, deposits.time_ns)
+    margin = 1e-5 * length  # of rounding
+    for name, good, right in (
+        ("energy_kev", np.isfinite(energy) & (energy >= 0), "finite and 0 keV or more"),
+        ("z_mm", (z <= 0) & (z >= -length - margin), f"from -{length:g} mm (cathode) to 0 (gate)"),
+        ("x_mm, y_mm or time_ns", np.all([np.isfinite(np.asarray(p)) for p in places], axis=0), "finite"),
+        ("position", field > 0, "where xenon.field_v_per_cm gives a drift field above 0 V/cm"),
+    ):
+        wrong = np.flatnonzero(~good)
+        if wrong.size:
+            raise ValueError(
+                f"deposits.{name} is wrong in {wrong.size} of {len(deposits)} rows, first in row {wrong[0]}: "
+                f"must be {right}"
+            )
 
 
 def padded(deposits: Deposits) -> Deposits:

@@ -166,6 +166,7 @@ def simulate_quanta(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -
     Gradient: matched-normal, in the detector, the energies and the positions.
     Source: NEST, arXiv:2211.10726.
     """
+    batches.check(detector, deposits)
     padded = batches.padded(deposits)
     return batches.unpadded(_quanta(rng.words_of(key), detector, padded), len(deposits), len(padded))
 
@@ -189,6 +190,7 @@ def simulate_areas(
 
     Gradient: matched-normal through every count, pathwise elsewhere.
     """
+    batches.check(detector, deposits)
     words, padded = rng.words_of(key), batches.padded(deposits)
     quanta = _quanta(words, detector, padded)
     areas = _areas(words, detector, padded, quanta, calibration or detector)
@@ -229,6 +231,7 @@ def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> 
     Gradient: pathwise and implicit in time, pathwise and matched-normal in charge, weight in counts and
         sensors.
     """
+    batches.check(detector, deposits)
     words, padded = rng.words_of(key), batches.padded(deposits)
     quanta = _quanta(words, detector, padded)
     hits = _simulate_hits(words, detector, padded, quanta)
@@ -425,6 +428,7 @@ def expected_waveform(
 
     Gradient: exact in the detector, energies, positions and times.
     """
+    batches.check(detector, deposits)
     sizes = expected_window(detector, deposits) if n_samples is None else n_samples
     for name, value in (*(("n_samples", size) for size in sizes), ("oversampling", oversampling)):
         if value < 1:

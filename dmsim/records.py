@@ -82,6 +82,7 @@ class ElectronClouds(eqx.Module):
     """Electrons extracted from each deposit, at the gas."""
 
     n_electrons: Float[Array, "deposit"]  # integer-valued
+    weight: Float[Array, "deposit"]  # 1, with the gradient of the number of electrons
     time_ns: Float[Array, "deposit"]  # mean arrival, from the event's start
     time_spread_ns: Float[Array, "deposit"]  # standard deviation of the arrival
     x_mm: Float[Array, "deposit"]  # centroid of the cloud

@@ -48,6 +48,26 @@ def weight(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(nonzero, jnp.where(nonzero, x, 1.0) / jnp.where(nonzero, held, 1.0), 1.0)
 
 
+def count_weight(
+    count: Float[Array, "..."], n: Float[Array, "..."], p: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Weight for the items of a Binomial(n, p) count: 1, with the gradient of how many there are.
+
+    Where many are expected it is that of the drawn count, whose spread it gets right too. Where fewer than
+    12 are, none may be there to carry it, and the weight is that of n and p: right for any sum over the
+    items, while the spread of the sum gets up to twice its gradient.
+
+    Args:
+        count: as drawn, with its matched-normal gradient.
+        n: trials.
+        p: probability.
+
+    Gradient: weight.
+    """
+    few = stop(n * p) < _SMALL_MEAN
+    return jnp.where(few, weight(n) * weight(p), weight(count))
+
+
 def implicit(
     t: Float[Array, "..."], cdf: Float[Array, "..."], pdf: Float[Array, "..."]
 ) -> Float[Array, "..."]:

@@ -23,7 +23,8 @@ def count_s2_photons(keys: rng.Words, detector: Detector, clouds: ElectronClouds
     z, _ = rng.normal_pair(keys, 0, _TOTAL, dtype=clouds.n_electrons.dtype)
     mean = clouds.n_electrons * clouds.photons_per_electron
     std = relax.safe_sqrt(detector.electroluminescence.se_fano * mean)
-    return relax.rounded_normal(z, mean, std) * (clouds.n_electrons > 0)
+    # without electrons the mean, which is zero, carries the gradient of their number
+    return jnp.where(clouds.n_electrons > 0, relax.rounded_normal(z, mean, std), mean)
 
 
 def sample_electrons(
@@ -47,12 +48,11 @@ def sample_electrons(
     std = relax.safe_sqrt(detector.electroluminescence.se_fano * mean)
     n_photons = relax.rounded_normal(z_count, mean[parent], std[parent]) * pages.valid
     time_ns = clouds.time_ns[parent] + clouds.time_spread_ns[parent] * z_time
-    weight = relax.weight(clouds.n_electrons)
     return ElectronList(
         deposit=jnp.broadcast_to(parent, pages.child.shape).reshape(-1),
         index=pages.child.reshape(-1),
         time_ns=time_ns.reshape(-1),
         n_photons=n_photons.reshape(-1),
-        weight=jnp.broadcast_to(weight[parent], pages.child.shape).reshape(-1),
+        weight=jnp.broadcast_to(clouds.weight[parent], pages.child.shape).reshape(-1),
         n_overflow=pages.n_overflow,
     )

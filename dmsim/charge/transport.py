@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -9,7 +10,7 @@ from dmsim import relax, rng
 from dmsim.detector import Detector
 from dmsim.records import Deposits, ElectronClouds, Quanta
 
-_SURVIVAL, _TIME, _PLACE = range(3)  # counters of the draws of a deposit
+_SURVIVAL, _GAIN, _PLACE = range(3)  # counters of the draws of a deposit
 
 
 def diffusion_mm(diffusion_cm2_per_s, drift_time_ns):
@@ -70,13 +71,17 @@ def transport(keys: rng.Words, detector: Detector, deposits: Deposits, quanta: Q
     u, _ = rng.uniform_pair(keys, 0, _SURVIVAL, dtype=dtype)
     n_electrons = relax.binomial(u, quanta.n_electrons, survive)
     share = 1 / jnp.maximum(n_electrons, 1)
-    z_gain, _ = rng.normal_pair(keys, 0, _TIME, dtype=dtype)
+    rows = jnp.arange(len(deposits))
+    first = jax.ops.segment_min(rows, deposits.event, num_segments=deposits.n_events)[deposits.event]
+    of_event = rng.Words(keys.first[first], keys.second[first])  # one gain for all deposits of an event
+    z_gain, _ = rng.normal_pair(of_event, 0, _GAIN, dtype=dtype)
     z_x, z_y = rng.normal_pair(keys, 0, _PLACE, dtype=dtype)
     x_mm = deposits.x_mm + spread * relax.safe_sqrt(share) * z_x
     y_mm = deposits.y_mm + spread * relax.safe_sqrt(share) * z_y
     emission = detector.electroluminescence
     return ElectronClouds(
         n_electrons=n_electrons,
+        weight=relax.count_weight(n_electrons, quanta.n_electrons, survive),
         time_ns=deposits.time_ns + mean_time,
         time_spread_ns=time_spread,
         x_mm=x_mm,
@@ -106,6 +111,7 @@ def expected_clouds(detector: Detector, deposits: Deposits, quanta: Quanta) -> E
     x_mm, y_mm = deposits.x_mm, deposits.y_mm
     return ElectronClouds(
         n_electrons=quanta.n_electrons * survive,
+        weight=jnp.ones_like(mean_time),
         time_ns=deposits.time_ns + mean_time,
         time_spread_ns=time_spread,
         x_mm=x_mm,

@@ -1,8 +1,12 @@
 """What the numbers of a preset must satisfy together, beyond the range of each."""
 
+import equinox as eqx
+import jax
 import numpy as np
+from jax.core import Tracer
 
 from dmsim.detector.model import Detector
+from dmsim.detector.quantities import Spec, specs
 
 
 def check(detector: Detector) -> None:
@@ -18,6 +22,12 @@ def check(detector: Detector) -> None:
             f"electronics.baseline_adc is {electronics.baseline_adc} adc: must be above zle_threshold_adc "
             f"{electronics.zle_threshold_adc} and below 2^n_bits = {full_scale}"
         )
+    rise, decay = float(electronics.pulse_rise_ns), float(electronics.pulse_decay_ns)
+    if not (rise < 0.99 * decay and electronics.sample_ns / rise < 40):
+        raise ValueError(
+            f"electronics.pulse_rise_ns is {rise:g} ns: must be below pulse_decay_ns {decay:g} ns by 1 % or "
+            f"more, and above a 40th of a sample of {electronics.sample_ns} ns"
+        )
     depth = np.linspace(0.0, 1.0, 201)
     height = float(detector.geometry.gate_height_mm) - depth * float(detector.geometry.drift_length_mm)
     coefficients = np.asarray(detector.xenon.field_v_per_cm, float)
@@ -32,16 +42,59 @@ def check(detector: Detector) -> None:
     along = 2 * depth - 1
     s1_z = 1 + float(light.s1_slope_z) * along + float(light.s1_curve_z) * (along**2 - 1 / 3)
     s1_r = abs(float(light.s1_slope_r2)) / 2
-    s2_r = abs(float(light.s2_slope_r2)) / 2
+    s2 = 1 + float(light.s2_slope_r2) * (np.array([0.0, 1.0]) - float(light.s2_reference_r2))
     least = {
         "light.s1_slope_z, s1_curve_z, s1_slope_r2 give an S1": s1_z.min() - s1_r,
-        "light.s2_slope_r2 gives an S2": 1 - s2_r,
+        "light.s2_slope_r2 gives an S2": s2.min(),
     }
     for names, low in least.items():
         if not low > 0:
-            raise ValueError(f"{names} yield of {low:g} of its average somewhere: must be above 0")
+            raise ValueError(f"{names} yield of {low:g} of its reference somewhere: must be above 0")
     detected = float(light.g1_phd_per_photon) * (s1_z.max() + s1_r)
     if not detected <= 1:
         raise ValueError(
             f"light.g1_phd_per_photon reaches {detected:g} phd/photon somewhere: must be at most 1"
         )
+
+
+def check_values(detector: Detector) -> None:
+    """Refuse a detector, however it was made, in which a parameter makes no physical sense.
+
+    Looser than a preset's ranges, so that studies may go beyond them: each parameter must be finite, not
+    negative (or zero) where its range is not, and a share at most 1. Values that are being traced are passed.
+
+    Raises:
+        ValueError: one line with the parameter, its value and what it must be.
+    """
+    if not isinstance(detector, Detector):
+        kind = type(detector).__name__
+        raise ValueError(f"detector is a {kind}: give a Detector, as from dmsim.load_detector")
+    modules = jax.tree_util.tree_leaves_with_path(detector, is_leaf=_holds_only_leaves)
+    for path, module in modules:
+        if not isinstance(module, eqx.Module):
+            continue
+        for name, spec in specs(module):
+            value = getattr(module, name)
+            if spec.kind == "int" or isinstance(value, Tracer):
+                continue
+            wrong = _wrong(np.asarray(value), spec)
+            if wrong:
+                where = f"{jax.tree_util.keystr(path).lstrip('.')}.{name}"
+                raise ValueError(f"{where} is {np.asarray(value)} {spec.unit}: must be {wrong}")
+
+
+def _holds_only_leaves(node) -> bool:
+    return isinstance(node, eqx.Module) and any(True for _ in specs(node))
+
+
+def _wrong(value: np.ndarray, spec: Spec) -> str:
+    """What the value should have been, or nothing if it is in order."""
+    if not np.isfinite(value).all():
+        return "finite"
+    if spec.low > 0 and not (value > 0).all():
+        return "above 0"
+    if spec.low == 0 and not (value >= 0).all():
+        return "0 or more"
+    if spec.high == 1 and not (value <= 1).all():
+        return "at most 1"
+    return ""

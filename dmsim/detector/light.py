@@ -40,6 +40,12 @@ class LightResponse(eqx.Module):
     s1_top_fraction_cathode: Float[Array, ""] = leaf("1", 0, 1, "the same at the cathode")
     s1_diffuse: Float[Array, ""] = leaf("1", 0, 1, "share of reflected light within an array, S1")
     s2_slope_r2: Float[Array, ""] = leaf("1", -1, 1, "relative S2 yield, term in (r / radius)^2")
+    s2_reference_r2: Float[Array, ""] = leaf(
+        "1",
+        0,
+        1,
+        "(r / radius)^2 where the relative S2 yield is 1: 0.5 states an average gain, 0 the axial",
+    )
     s2_top_fraction: Float[Array, ""] = leaf("1", 0, 1, "share of S2 light on the top array")
     s2_diffuse: Float[Array, ""] = leaf("1", 0, 1, "share of reflected light within an array, S2")
     top_height_mm: Float[Array, ""] = leaf(
@@ -71,9 +77,9 @@ class LightResponse(eqx.Module):
     def s2_relative_yield(
         self, geometry: Geometry, x_mm: Float[Array, "..."], y_mm: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        """S2 light a single electron over its average across the surface. Gradient: exact."""
+        """S2 light of a single electron over that where `se_gain_phd` is stated. Gradient: exact."""
         r2 = (x_mm**2 + y_mm**2) / geometry.radius_mm**2
-        return 1 + self.s2_slope_r2 * (r2 - 1 / 2)
+        return 1 + self.s2_slope_r2 * (r2 - self.s2_reference_r2)
 
     def _shares(self, distance_mm, diffuse, x_mm, y_mm, sensors: slice) -> Float[Array, "... sensor"]:
         """Shares of one array's light, summing to 1 over the sensors of the slice."""

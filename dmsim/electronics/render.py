@@ -73,6 +73,7 @@ def render(
     highest = jax.ops.segment_max(
         jnp.max(jnp.where(used, signal, 0.0), axis=1), pulse, num_segments=n_records, indices_are_sorted=True
     )
+    highest = jnp.maximum(highest, 0.0)  # of the empty records behind the last pulse it is -inf
     # rounding lets a pulse pass from half a count below the threshold on
     passed = relax.passed(highest - (electronics.zle_threshold_adc - 0.5), electronics.noise_adc)
     adc = electronics.baseline_adc + (adc - electronics.baseline_adc) * passed[pulse][:, None]

@@ -14,6 +14,16 @@ from dmsim.records import Deposits, Quanta
 _DETECTED = 0
 
 
+def detection_probability(detector: Detector, deposits: Deposits) -> Float[Array, "deposit"]:
+    """Probability that an S1 photon of each deposit is detected: g1 x relative light collection.
+
+    Gradient: exact.
+    """
+    light = detector.light
+    relative = light.s1_relative_yield(detector.geometry, deposits.x_mm, deposits.y_mm, deposits.z_mm)
+    return jnp.clip(light.g1_phd_per_photon * relative, 0.0, 1.0)
+
+
 def count_s1_photons(
     keys: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta
 ) -> Float[Array, "deposit"]:
@@ -23,9 +33,7 @@ def count_s1_photons(
     Source: NEST detector response, arXiv:2211.10726.
     """
     u, _ = rng.uniform_pair(keys, 0, _DETECTED, dtype=deposits.energy_kev.dtype)
-    light = detector.light
-    relative = light.s1_relative_yield(detector.geometry, deposits.x_mm, deposits.y_mm, deposits.z_mm)
-    return relax.binomial(u, quanta.n_photons, jnp.clip(light.g1_phd_per_photon * relative, 0.0, 1.0))
+    return relax.binomial(u, quanta.n_photons, detection_probability(detector, deposits))
 
 
 def cumulative(pattern: Float[Array, "deposit sensor"]) -> Float[Array, "deposit sensor"]:

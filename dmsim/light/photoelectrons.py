@@ -33,4 +33,5 @@ def area(
     Gradient: matched-normal in the photoelectrons, pathwise in the width.
     """
     n = n_photons + relax.binomial(u_double, n_photons, electronics.double_pe_probability)
-    return jnp.maximum(n + electronics.spe_width * relax.safe_sqrt(n) * z_charge, 0.0)
+    charge = jnp.maximum(n + electronics.spe_width * relax.safe_sqrt(n) * z_charge, 0.0)
+    return jnp.where(n > 0, charge, n)  # where nothing was detected, the count's gradient passes whole

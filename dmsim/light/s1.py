@@ -5,7 +5,7 @@ from jaxtyping import Array, Bool, Float
 
 from dmsim import relax, rng
 from dmsim.detector import Detector
-from dmsim.light.detection import choose_sensor, cumulative
+from dmsim.light.detection import choose_sensor, cumulative, detection_probability
 from dmsim.light.photoelectrons import photoelectrons
 from dmsim.light.timing import two_exponentials
 from dmsim.ragged import Pages
@@ -112,7 +112,8 @@ def sample_s1_hits(
         - scintillation.propagation_ns * jnp.log(u_path)
         + detector.electronics.transit_time_spread_ns * z_transit
     )
-    weight = relax.weight(n_detected)[parent] * sensor_weight * branch_weight
+    seen = detection_probability(detector, deposits)
+    weight = relax.count_weight(n_detected, quanta.n_photons, seen)[parent] * sensor_weight * branch_weight
     charge = photoelectrons(u_double, z_charge, detector.electronics) * pages.valid
     return Hits(
         event=deposits.event[parent].reshape(-1),

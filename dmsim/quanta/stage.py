@@ -47,7 +47,7 @@ def deposit_yields(
     field = jnp.broadcast_to(_field(detector, deposits), energy.shape)
     density = detector.xenon.density_g_per_cm3
     both = energy >= (kr83m.FIRST_STEP_KEV + kr83m.BOTH_KEV) / 2
-    dt_ns = jnp.where(both, kr83m.mean_delay_ns(detector.quanta), deposits.time_ns)
+    dt_ns = jnp.where(both, kr83m.mean_delay_ns(detector.quanta), _since_first_step_ns(deposits))
     nothing = jnp.full_like(energy, jnp.nan)
     total = Yields(nothing, nothing, nothing, nothing)
     for interaction in present_interactions(deposits) if interactions is None else interactions:
@@ -62,6 +62,16 @@ def deposit_yields(
         ours = evaluate(interaction, detector.quanta, conditions)
         total = jax.tree.map(lambda new, old, here=here: jnp.where(here, new, old), ours, total)
     return total
+
+
+def _since_first_step_ns(deposits: Deposits):
+    """Time since the 32.1 keV step of Kr-83m in the same event; since the event's start if there is none."""
+    energy = deposits.energy_kev
+    first = (deposits.interaction == Interaction.KR83M) & (energy > 20.0) & (energy < 37.0)
+    start = jax.ops.segment_min(
+        jnp.where(first, deposits.time_ns, jnp.inf), deposits.event, num_segments=deposits.n_events
+    )[deposits.event]
+    return deposits.time_ns - jnp.where(jnp.isfinite(start), start, 0.0)
 
 
 def _field(detector: Detector, deposits: Deposits):

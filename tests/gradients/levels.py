@@ -126,6 +126,29 @@ def areas(detector, n_events: int):
     return per_event
 
 
+def few_quanta(detector, n_events: int):
+    """Mean areas of a few photons and electrons, often none, at areas and at hits."""
+    batch = deposits(detector, n_events, kinds=(Interaction.NR,), low_kev=0.7, high_kev=2.0)
+
+    def per_event(detector):
+        areas = dmsim.simulate_areas(jax.random.key(5), detector, batch)
+        hits = dmsim.simulate_hits(jax.random.key(5), detector, batch)
+        charge = hits.charge_pe * hits.weight
+
+        def total(signal):
+            weights = jnp.where(hits.signal == signal, charge, 0.0)
+            return jax.ops.segment_sum(weights, hits.event, num_segments=n_events)
+
+        return {
+            "S1 of areas": areas.s1_pe,
+            "S2 of areas": areas.s2_pe / 30,
+            "S1 of hits": total(Signal.S1),
+            "S2 of hits": total(Signal.S2) / 30,
+        }
+
+    return per_event
+
+
 def hits(detector, n_events: int):
     """Functionals of simulate_hits, all of sums over hits weighted with charge."""
     batch = deposits(
@@ -261,6 +284,16 @@ PLANS = {
         large_detector, quanta, 12_000, 0.01, 0.003, 0.01, (), frozenset({"quanta.work_function.offset_ev"})
     ),
     "areas": Plan(large_detector, areas, 20_000, 0.01, 0.003, 0.01, (), SIGNALS),
+    "few quanta": Plan(
+        small_detector,
+        few_quanta,
+        20_000,
+        0.05,
+        0.1,
+        0.01,
+        tuple(sorted(SIGNALS)),
+        SIGNALS,
+    ),
     "hits": Plan(
         small_detector,
         hits,

@@ -106,6 +106,7 @@ def test_electrons_have_the_gain_its_fano_factor_and_the_clouds_spread():
     one = jnp.ones(1, jnp.float32)
     cloud = ElectronClouds(
         n_electrons=n * one,
+        weight=one,
         time_ns=5e3 * one,
         time_spread_ns=250 * one,
         x_mm=0 * one,

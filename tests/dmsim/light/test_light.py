@@ -37,6 +37,7 @@ DEPOSIT = Deposits(
 )
 CLOUD = ElectronClouds(
     n_electrons=4096 * ONE,
+    weight=ONE,
     time_ns=3e4 * ONE,
     time_spread_ns=0 * ONE,
     x_mm=12 * ONE,
