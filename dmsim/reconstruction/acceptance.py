@@ -14,7 +14,8 @@ import numpy as np
 from dmsim.detector.model import Electronics
 
 _PHASES = (np.arange(40) + 0.5) / 40  # arrival times inside a sample
-_CHARGES = np.linspace(0.0, 3.0, 1201)[1:]  # PE; at 3 PE every photon triggers
+_CHARGE_STEP = 0.0025  # PE
+_MIN_PROBABILITY = 0.5  # below it most of the light would be inferred, not seen
 
 
 def pulse_integral(time_ns: np.ndarray, rise_ns: float, decay_ns: float) -> np.ndarray:
@@ -40,19 +41,23 @@ def lone_photon(electronics: Electronics) -> tuple[float, float]:
     peak_share = np.array(
         [np.diff(pulse_integral(edges - f * electronics.sample_ns, rise, decay)).max() for f in _PHASES]
     )
-    amplitude = float(electronics.adc_per_pe) * peak_share[:, None] * _CHARGES
+    width, double = float(electronics.spe_width), float(electronics.double_pe_probability)
+    # up to where the charge law ends, so that a threshold above one photoelectron is covered too
+    n_charges = math.ceil((2 + 6 * math.sqrt(2) * width) / _CHARGE_STEP)
+    charges = _CHARGE_STEP * np.arange(1, n_charges + 1)
+    amplitude = float(electronics.adc_per_pe) * peak_share[:, None] * charges
     # a rounded sample passes from half a count below the threshold on
     missing = (electronics.zle_threshold_adc - 0.5 - amplitude) / max(float(electronics.noise_adc), 1e-6)
     p_missed = np.mean(np.asarray(jax.scipy.stats.norm.cdf(missing), np.float64), axis=0)
-    width, double = float(electronics.spe_width), float(electronics.double_pe_probability)
-    step = _CHARGES[1] - _CHARGES[0]
     missed, missed_charge = 0.0, 0.0
     for n, share in ((1, 1 - double), (2, double)):
         spread = max(width * math.sqrt(n), 1e-3)
-        density = np.exp(-0.5 * ((_CHARGES - n) / spread) ** 2) / (spread * math.sqrt(2 * math.pi)) * step
+        density = (
+            np.exp(-0.5 * ((charges - n) / spread) ** 2) / (spread * math.sqrt(2 * math.pi)) * _CHARGE_STEP
+        )
         at_zero = 0.5 * (1 + math.erf(-n / (spread * math.sqrt(2))))
         missed += share * (float(np.sum(density * p_missed)) + at_zero)
-        missed_charge += share * float(np.sum(density * p_missed * _CHARGES))
+        missed_charge += share * float(np.sum(density * p_missed * charges))
     return 1 - missed, missed_charge / missed if missed > 0 else 0.0
 
 
@@ -60,6 +65,8 @@ def lost_charge_per_lone_hit(electronics: Electronics) -> float:
     """Mean charge lost below threshold for each lone photon that is seen [PE].
 
     Of N lone photons, N p are seen and N (1 - p) q are lost; so (1 - p) q / p for each one seen.
+    Where p is below 0.5 nothing is corrected (0): the figure grows without bound as p falls, and would rest
+    on the assumed charge spread and on noise rather than on light that was seen.
     """
     p, q = lone_photon(electronics)
-    return (1 - p) * q / p if p > 0 else 0.0
+    return (1 - p) * q / p if p >= _MIN_PROBABILITY else 0.0

@@ -179,22 +179,24 @@ class Comparison:
     x_mm: Float[np.ndarray, "event"]
     y_mm: Float[np.ndarray, "event"]
     z_mm: Float[np.ndarray, "event"]
-    right: np.ndarray  # bool: main S1 and main S2 are those of the event
+    right: np.ndarray  # bool: exactly one S1 and one S2, and they are those of the event
     single: np.ndarray  # bool: exactly one S1 and one S2
 
 
 def compare(truth: Truth, events: Events) -> Comparison:
     """Residuals, and which events are right.
 
-    Right is an event whose main S1 lies within 20 % or 5 PE of the charge that the S1's photons made, its S2
-    within 20 % or 50 PE, and its depth within 10 mm: a pair of the wrong peaks passes none of these.
+    Right is an event with exactly one S1 and one S2, the S1 within 20 % or 5 PE of the charge that its
+    photons made, the S2 within 5 % or 50 PE, and the depth within 10 mm.
     """
     off_s1, off_s2 = events.s1_pe - truth.s1_pe, events.s2_pe - truth.s2_pe
     dz = events.z_mm - truth.z_mm
+    single = (events.n_s1 == 1) & (events.n_s2 == 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         right = (
-            (np.abs(off_s1) < np.maximum(0.2 * truth.s1_pe, 5))
-            & (np.abs(off_s2) < np.maximum(0.2 * truth.s2_pe, 50))
+            single
+            & (np.abs(off_s1) < np.maximum(0.2 * truth.s1_pe, 5))
+            & (np.abs(off_s2) < np.maximum(0.05 * truth.s2_pe, 50))
             & (np.abs(dz) < 10)
         )
         return Comparison(
@@ -204,7 +206,7 @@ def compare(truth: Truth, events: Events) -> Comparison:
             y_mm=events.y_mm - truth.y_mm,
             z_mm=dz,
             right=right,
-            single=(events.n_s1 == 1) & (events.n_s2 == 1),
+            single=single,
         )
 
 

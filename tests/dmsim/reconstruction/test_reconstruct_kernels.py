@@ -1,3 +1,4 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,3 +87,20 @@ def test_acceptance_against_a_simulated_lone_photon(detector):
     # must fail: a threshold three counts higher
     worse = (adc.max(axis=1) >= e.zle_threshold_adc + 3).mean()
     assert abs(p - worse) > 4.42 * np.sqrt(p * (1 - p) / n) + 0.002
+
+
+def test_lost_charge_stays_bounded_at_low_gain(detector):
+    def at(gain):
+        return eqx.tree_at(lambda e: e.gain, detector.electronics, jnp.asarray(gain))
+
+    gains = np.geomspace(1e4, 4e6, 25)
+    chance = np.array([acceptance.lone_photon(at(gain))[0] for gain in gains])
+    lost = np.array([acceptance.lost_charge_per_lone_hit(at(gain)) for gain in gains])
+    assert np.all(np.diff(chance) > 0)
+    assert chance[0] < 0.01
+    assert chance[-1] > 0.98
+    assert np.all(lost[chance < 0.5] == 0)
+    assert np.all((lost[chance >= 0.5] > 0) & (lost[chance >= 0.5] < 1))
+    # a lone photon that does not trigger has at most its mean charge, even if hardly any does
+    mean = 1 + float(detector.electronics.double_pe_probability)
+    assert acceptance.lone_photon(at(1e4))[1] == pytest.approx(mean, rel=0.02)
