@@ -5,7 +5,7 @@ import re
 
 project = "dmsim"
 author = "The dmsim developers"
-copyright = "The dmsim developers"  # noqa: A001, the name that Sphinx reads
+copyright = "The dmsim developers"  # the name that Sphinx reads
 version = release = importlib.metadata.version("dmsim")
 
 extensions = [

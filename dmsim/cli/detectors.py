@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: for an unknown detector, a file that is no preset, or options that do not fit.
     """
-    from rich.console import Console  # noqa: PLC0415 (help must not load it)
+    from rich.console import Console
 
     console = Console(soft_wrap=False)
     if not console.is_terminal:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(console: Any) -> int:
-    from dmsim.detector.presets_io import list_detectors, read_preset  # noqa: PLC0415
+    from dmsim.detector.presets_io import list_detectors, read_preset
 
     for name in list_detectors():
         console.print(f"{name:10} {read_preset(name).description}", highlight=False)
@@ -51,7 +51,7 @@ def _list(console: Any) -> int:
 
 
 def _show(console: Any, args: argparse.Namespace) -> int:
-    from dmsim.detector.presets_io import describe, load_detector, read_preset  # noqa: PLC0415
+    from dmsim.detector.presets_io import describe, load_detector, read_preset
 
     detector = load_detector(args.name)
     if args.figure is not None:  # before the tables, whose reader may stop early
@@ -71,9 +71,9 @@ def _show(console: Any, args: argparse.Namespace) -> int:
 
 
 def _table(title: str, rows: list[tuple]) -> Any:
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table(
         title=Text(f"[{title}]", style="bold"),
@@ -128,7 +128,7 @@ def _derived(detector: Any) -> list[tuple]:
 
 
 def _emission_model(detector: Any) -> list[tuple]:
-    import jax  # noqa: PLC0415
+    import jax
 
     source = f"NEST {detector.quanta.generation}, arXiv:2211.10726"
     leaves = jax.tree_util.tree_leaves_with_path(detector.quanta)
@@ -140,10 +140,10 @@ def _emission_model(detector: Any) -> list[tuple]:
 
 
 def _draw(detector: Any, path: Path) -> None:
-    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib as mpl
 
     mpl.use("agg")
-    from dmsim.plot.arrays import sensor_arrays  # noqa: PLC0415
+    from dmsim.plot.arrays import sensor_arrays
 
     if not path.parent.is_dir():
         raise ValueError(f"--figure {path}: the folder {path.parent} does not exist")

@@ -12,7 +12,7 @@ def track(items: Iterable[Item], *, total: int, what: str) -> Iterator[Item]:
     if not sys.stdout.isatty():
         yield from items
         return
-    from rich.progress import Progress  # noqa: PLC0415 (help must not wait for it)
+    from rich.progress import Progress
 
     with Progress(transient=True) as progress:
         yield from progress.track(items, total=total, description=what)

@@ -35,15 +35,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: for input that is not records, is damaged, or does not fit the detector.
     """
-    from dmsim import load_detector, reconstruct  # noqa: PLC0415 (help must not load JAX)
-    from dmsim.cli.output import claim  # noqa: PLC0415
-    from dmsim.cli.progress import track  # noqa: PLC0415
-    from dmsim.io import tables  # noqa: PLC0415
-    from dmsim.io.parquet import TableWriter  # noqa: PLC0415
-    from dmsim.io.provenance import FILE_NAME, Provenance, precision_of, tree_sha256  # noqa: PLC0415
-    from dmsim.io.reconstruction import read_reconstruction  # noqa: PLC0415
-    from dmsim.io.records_input import iterate, open_records  # noqa: PLC0415
-    from dmsim.reconstruction import Settings, load_settings  # noqa: PLC0415
+    from dmsim import load_detector, reconstruct
+    from dmsim.cli.output import claim
+    from dmsim.cli.progress import track
+    from dmsim.io import tables
+    from dmsim.io.parquet import TableWriter
+    from dmsim.io.provenance import FILE_NAME, Provenance, precision_of, tree_sha256
+    from dmsim.io.reconstruction import read_reconstruction
+    from dmsim.io.records_input import iterate, open_records
+    from dmsim.reconstruction import Settings, load_settings
 
     source = open_records(args.input)
     detector = load_detector(args.detector or _simulated_detector(source.provenance, args.input))
@@ -113,7 +113,7 @@ def _none_left(out: Path, *, made: bool) -> Iterator[None]:
 def _simulated_detector(provenance: dict[str, Any] | None, path: Path) -> str:
     if provenance is None:
         raise ValueError(f"{path} does not say which detector it is from: give --detector")
-    from dmsim.detector.presets_io import list_detectors  # noqa: PLC0415
+    from dmsim.detector.presets_io import list_detectors
 
     name = str(provenance["detector"])
     if name not in list_detectors():
@@ -129,7 +129,7 @@ def _other_detector(provenance: dict[str, Any] | None, detector: Any, args: argp
     Raises:
         ValueError: if that happens although the user has not chosen one.
     """
-    from dmsim.io.provenance import tree_sha256  # noqa: PLC0415
+    from dmsim.io.provenance import tree_sha256
 
     if not provenance or tree_sha256(detector) == provenance["detector_sha256"]:
         return []
@@ -152,13 +152,13 @@ def _gap_ns(event_gap_us: float | None, detector: Any) -> int:
 
 
 def _draw(path: Path, detector: Any, events: Any) -> None:
-    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib as mpl
 
     mpl.use("Agg")  # no window, also where there is no display
-    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import matplotlib.pyplot as plt
 
-    from dmsim.io.files import write_whole  # noqa: PLC0415
-    from dmsim.plot.summary import reconstructed_events  # noqa: PLC0415
+    from dmsim.io.files import write_whole
+    from dmsim.plot.summary import reconstructed_events
 
     figure = reconstructed_events(detector, events)
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130))
@@ -166,7 +166,7 @@ def _draw(path: Path, detector: Any, events: Any) -> None:
 
 
 def _print_summary(name: str, folder: Path, events: Any, warnings: list[str]) -> None:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     complete = np.isfinite(events.s1_pe) & np.isfinite(events.s2_pe)
     print(f"{len(events)} events of {name} from {folder}: {complete.sum()} with S1 and S2")

@@ -57,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: for an unknown detector, source or option, or an output folder of another run.
     """
-    import jax  # noqa: PLC0415 (help must not load it)
+    import jax
 
-    from dmsim import load_detector, sources  # noqa: PLC0415
-    from dmsim.cli.output import open_output  # noqa: PLC0415
-    from dmsim.cli.progress import track  # noqa: PLC0415
-    from dmsim.io.provenance import Provenance, precision_of, tree_sha256  # noqa: PLC0415
-    from dmsim.io.strax_folders import check_run_id  # noqa: PLC0415
+    from dmsim import load_detector, sources
+    from dmsim.cli.output import open_output
+    from dmsim.cli.progress import track
+    from dmsim.io.provenance import Provenance, precision_of, tree_sha256
+    from dmsim.io.strax_folders import check_run_id
 
     if args.format == "strax" and args.level != "records":
         raise ValueError(f"--format strax holds records, and --level is {args.level}: give --level records")

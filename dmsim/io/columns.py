@@ -73,7 +73,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("rise_time_ns", "float", "ns", "from 10 % to 50 % of the area"),
         Column("width_50_ns", "float", "ns", "from 25 % to 75 % of the area"),
         Column("width_90_ns", "float", "ns", "from 5 % to 95 % of the area"),
-        Column("n_saturated", "int32", "1", "saturated sensors"),
+        Column("n_saturated", "int32", "1", "samples at the digitiser's floor"),
         Column("signal", "int8", "code", "0 unknown, 1 S1, 2 S2"),
         Column("x_mm", "float", "mm", "position, NaN unless S2"),
         Column("y_mm", "float", "mm", "position, NaN unless S2"),

@@ -284,7 +284,7 @@ class FolderReader:
         codec = self.metadata["compressor"]
         try:
             data = CODECS[codec].decompress(packed)
-        except Exception as error:  # noqa: BLE001 (each compressor raises its own)
+        except Exception as error:  # each compressor raises its own
             raise ValueError(f"{path} is not readable as {codec}: {error}") from None
         if len(data) != info["n"] * self.dtype.itemsize:
             raise ValueError(

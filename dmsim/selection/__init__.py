@@ -1,1 +1,1 @@
-"""Cuts and their acceptance, on Peaks and Events."""
+"""Cuts and their acceptance, on Peaks and Events, will live here; there is none yet."""
