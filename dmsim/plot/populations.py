@@ -83,7 +83,8 @@ def draw_trajectory(
         ax.plot(steps, ratios[:, i], color=colour, label=label)
         ax.errorbar(steps[-1] * (1.03 + 0.03 * i), ratios[-1, i], relative_error[i], color=colour, fmt="o",
                     ms=3.5, capsize=2, lw=1.2)  # fmt: skip
-    ax.set(xlabel="step", ylabel="parameter / true value")
+    low, high = ax.get_ylim()  # an uncertainty of several times the value would hide the way
+    ax.set(xlabel="step", ylabel="parameter / true value", ylim=(max(low, 0.0), min(high, 2.0)))
     ax.legend(loc="lower right")
 
 

@@ -44,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: for an unknown detector, an output folder that holds something else, or too few events
             that reconstruction finds.
+
+    Returns:
+        0, or 1 if a fitted parameter lies outside its tolerance: everything is written then, too.
     """
     from inference.demo.output import new_folder
 
@@ -64,12 +67,17 @@ def run(args: argparse.Namespace) -> int:
         write_report(result, figures, folder)
     for line in closing_lines(result, args.out):
         print(line)
-    return 0
+    return 1 if _lost(result) else 0
+
+
+def _lost(result: dict) -> list[dict]:
+    """Fitted parameters that the data constrain, and that lie outside their tolerance."""
+    return [p for p in result["fit"]["parameters"] if p["constrained"] and not p["recovered"]]
 
 
 def closing_lines(result: dict, out: Path) -> list[str]:
     """What the terminal shows at the end."""
-    from inference.demo.report import rounded
+    from inference.demo.numbers import fitted_line
 
     kr = result["comparison"]["kr83m"]
     lines = [
@@ -77,12 +85,8 @@ def closing_lines(result: dict, out: Path) -> list[str]:
         f" median bias S1 {kr['s1_percent']['median']:+.2f} %, S2 {kr['s2_percent']['median']:+.2f} %, "
         f"z {kr['z_mm']['median']:+.2f} mm"
     ]
-    for p in result["fit"]["parameters"]:
-        fitted, error, true, start = (
-            rounded(p[name], p["statistical"]) for name in ("fitted", "statistical", "true", "start")
-        )
-        quoted = f"{fitted:>8} ± {error} {p['unit']}"
-        lines.append(f"  {p['label']:<22} {quoted} (true {true}, start {start}, pull {p['pull']:+.1f})")
-        if not p["recovered"]:
-            lines[-1] += " OUTSIDE its tolerance"
+    lines += [f"  {fitted_line(p)}" for p in result["fit"]["parameters"]]
+    lost = [p["label"] for p in _lost(result)]
+    if lost:
+        lines.append(f"  FAILED: the fit did not bring back, within tolerance: {', '.join(lost)}")
     return [*lines, f"  report: {out / 'report.html'}"]

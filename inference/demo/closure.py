@@ -26,6 +26,7 @@ PARAMETERS = ("g1", "lifetime", "se_gain")
 LABELS = {"g1": "g1", "lifetime": "electron lifetime", "se_gain": "single-electron gain"}
 WRONG_START = {"g1": 0.85, "lifetime": 0.5, "se_gain": 1.12}  # times the true value
 _EVENTS_PER_SLICE, _MAX_SLICES = 40, 8
+_MAX_RELATIVE_ERROR = 0.5
 _LINE_FACTOR = 2.0  # events further than this from a slice's median area are not of the line
 _N_STEPS, _LEARNING_RATE, _NEWTON_STEPS = 40, 0.3, 4
 _STEP_SCALES = {"g1": 0.1, "lifetime": 0.5, "se_gain": 0.1}  # relative; the first steps are 0.3 of it
@@ -84,9 +85,14 @@ class Closure:
         return 3 * self.relative_error + np.abs(self.systematic) / self.fitted
 
     @property
+    def constrained(self) -> np.ndarray:
+        """Whether the data tell each parameter at all: to 50 % or better (assumed)."""
+        return self.relative_error <= _MAX_RELATIVE_ERROR
+
+    @property
     def recovered(self) -> np.ndarray:
-        """Whether each parameter came back within its tolerance."""
-        return np.abs(np.log(self.fitted / self.true)) <= self.tolerance
+        """Whether each parameter is constrained and came back within its tolerance."""
+        return self.constrained & (np.abs(np.log(self.fitted / self.true)) <= self.tolerance)
 
 
 def wrong_detector(detector: dmsim.Detector) -> dmsim.Detector:

@@ -7,9 +7,11 @@ import math
 import re
 from pathlib import Path
 
+from inference.demo.numbers import NOT_CONSTRAINED, rounded, significant
 from inference.demo.output import RESULT
 from inference.demo.report_style import CSS
 
+_MIN_BAND_BINS = 4  # fewer say little about how far two bands are apart
 _MINUS = re.compile(r"(?<![\w-])-(?=\d)")  # base64, in which the figures stand, has no hyphen
 
 NOT_SIMULATED = (
@@ -38,14 +40,6 @@ def write_report(result: dict, figures: dict[str, Path], folder: Path) -> None:
     text = json.dumps(_finite(result), indent=2, allow_nan=False) + "\n"
     (folder / RESULT).write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(_page(result, figures), encoding="utf-8")
-
-
-def rounded(value: float, error: float) -> str:
-    """A value with as many decimals as two digits of its error have."""
-    if not (math.isfinite(error) and error > 0):
-        return f"{value:.5g}"
-    digits = 1 - math.floor(math.log10(error))
-    return f"{round(value, digits):,.{max(digits, 0)}f}"
 
 
 def _finite(tree):
@@ -114,12 +108,14 @@ def _lead(r: dict) -> str:
 def _cards(r: dict) -> str:
     kr = r["comparison"]["kr83m"]
     n = sum(p["recovered"] for p in r["fit"]["parameters"])
+    n_open = sum(not p["constrained"] for p in r["fit"]["parameters"])
+    unconstrained = f"; {n_open} {NOT_CONSTRAINED}" if n_open else ""
     cards = (
-        (f"{100 * kr['right']['fraction']:.1f} %", "of Kr-83m events: main S1 and S2 right"),
+        (f"{100 * kr['right']['fraction']:.1f} %", "of Kr-83m events: one S1 and one S2, both right"),
         (f"{kr['s1_percent']['median']:+.2f} %", "median bias of the S1 area"),
         (f"{kr['s2_percent']['median']:+.2f} %", "median bias of the S2 area"),
         (f"{kr['z_mm']['median']:+.2f} mm", "median bias of the depth"),
-        (f"{n} of {len(r['fit']['parameters'])}", "parameters fitted back within tolerance"),
+        (f"{n} of {len(r['fit']['parameters'])}", f"parameters fitted back within tolerance{unconstrained}"),
     )
     return (
         "<div class=cards>" + "".join(f"<div><b>{v}</b><span>{t}</span></div>" for v, t in cards) + "</div>"
@@ -171,12 +167,20 @@ def _event(r: dict, figures: dict[str, Path]) -> str:
 
 def _band(r: dict, figures: dict[str, Path]) -> str:
     b = r["band"]
+    if b["n_bins"] < _MIN_BAND_BINS:
+        bins = "bin" if b["n_bins"] == 1 else "bins"
+        distance = f"In {b['n_bins']} {bins} it is too short to say how far the two lie apart."
+    else:
+        distance = (
+            f"Its median lies {1e3 * b['rms_fitted_dex']:.1f} × 10⁻³ dex (rms over {b['n_bins']} bins) from "
+            "the reconstructed one, whose own uncertainty is "
+            f"{1e3 * b['median_error_dex']:.1f} × 10⁻³ dex a bin; "
+            f"before the fit it was {1e3 * b['rms_start_dex']:.1f} × 10⁻³ dex."
+        )
     return (
         "<p>Areas corrected for the place of the event, with the electron lifetime that the fit below found. "
-        "The flat recoils take no part in the fit: their band is predicted by the fitted detector. Its "
-        f"median lies {1e3 * b['rms_fitted_dex']:.1f} × 10⁻³ dex (rms over {b['n_bins']} bins) from the "
-        f"reconstructed one, whose own uncertainty is {1e3 * b['median_error_dex']:.1f} × 10⁻³ dex a bin; "
-        f"before the fit it was {1e3 * b['rms_start_dex']:.1f} × 10⁻³ dex.</p>"
+        "The flat recoils take no part in the fit: their band is predicted by the fitted detector. "
+        f"{distance}</p>"
         + _figure(figures, "band", "Left: true charge of each event. Right: as reconstructed, with the "
                   "median and the central 68 % of the flat recoils.")
     )  # fmt: skip
@@ -205,7 +209,7 @@ def _truth(r: dict, figures: dict[str, Path]) -> str:
         ("z_mm", "z", "mm"),
     )
     rows = [
-        share("right", "main S1 and main S2 right"),
+        share("right", "one S1 and one S2, both right"),
         share("single", "exactly one S1 and one S2"),
         *(bias(name, f"{label}, median bias", unit) for name, label, unit in quantities),
         *(
@@ -215,9 +219,10 @@ def _truth(r: dict, figures: dict[str, Path]) -> str:
     ]
     return (
         "<p>Truth is the charge of the photoelectrons of each signal, before the digitiser, and the place of "
-        "the deposit. A pair is right if the S1 lies within 20 % or 5 PE of it, the S2 within 20 % or 50 PE, "
-        "and the depth within 10 mm. The widths are those of digitising and reconstructing; the scatter of "
-        "photon and electron counts is in the truth as well.</p>"
+        "the deposit. An event is right if it has exactly one S1 and one S2, the S1 within 20 % or 5 PE of "
+        "the truth, the S2 within 5 % or 50 PE, and the depth within 10 mm. The widths are those of "
+        "digitising and reconstructing; the scatter of photon and electron counts is in the truth as well."
+        "</p>"
         + _table(["", "Kr-83m", "flat ER"], rows)
         + _figure(figures, "resolution", "Residuals of each event; median ± half the central 68 %. What lies "
                   "outside a panel is counted in its outermost bins.")
@@ -229,16 +234,17 @@ def _fit(r: dict, figures: dict[str, Path]) -> str:
     rows = [
         [
             f"{p['label']} [{p['unit']}]",
-            rounded(p["start"], p["statistical"]),
+            significant(p["start"]),
             f"{rounded(p['fitted'], p['statistical'])} ± {rounded(p['statistical'], p['statistical'])}",
-            rounded(p["true"], p["statistical"]),
+            significant(p["true"]),
             f"{p['pull']:+.2f}",
             f"{100 * p['reconstruction_shift'] / p['fitted']:+.2f} %",
             f"{100 * p['tolerance']:.1f} %",
-            "yes" if p["recovered"] else "no",
+            ("yes" if p["recovered"] else "no") if p["constrained"] else NOT_CONSTRAINED,
         ]
         for p in f["parameters"]
     ]
+    freedom = "degree of freedom" if f["n_degrees_of_freedom"] == 1 else "degrees of freedom"
     c = f["correlation"]
     labels = [p["label"] for p in f["parameters"]]
     pairs = "; ".join(
@@ -252,14 +258,15 @@ def _fit(r: dict, figures: dict[str, Path]) -> str:
         "source down to areas, with its random numbers held fixed. Gradients of χ² come from "
         f"differentiating that simulation. {f['n_adam_steps']} steps of Adam take χ² from "
         f"{f['chi2_start']:,.0f} to {f['chi2_adam']:.1f}, {f['n_newton_steps']} of Gauss-Newton to "
-        f"{f['chi2']:.1f} at {f['n_degrees_of_freedom']} degrees of freedom; one more would move no "
+        f"{f['chi2']:.1f} at {f['n_degrees_of_freedom']} {freedom}; one more would move no "
         f"parameter by more than {f['next_step_sigma']:.2g} of its standard deviation.</p>"
         + _table(["parameter", "start", "fitted", "true", "pull", "area bias", "tolerance", "within"],
                  rows)
         + "<p>The uncertainty is statistical (curvature of χ², the model's own scatter included); the pull "
         "is ln(fitted / true) over it. The areas that reconstruction gives are slightly biased, and the fit "
         "takes them as they are: the column area bias is what that does to each parameter, to first "
-        "order. The tolerance is three standard deviations plus that shift. Correlations: "
+        "order. The tolerance is three standard deviations plus that shift; a parameter that is uncertain by "
+        "more than 50 % is not constrained and does not count as fitted back. Correlations: "
         f"{html.escape(pairs)}. Yields, field, extraction, double-photoelectron probability and the maps of "
         "light collection are taken as known.</p>"
         + _figure(figures, "fit", "Left: each parameter over its true value, with its uncertainty at the "

@@ -124,6 +124,7 @@ def _fit(closure: Closure) -> dict:
                 "reconstruction_shift": float(closure.systematic[i]),
                 "pull": float(closure.pull[i]),
                 "tolerance": float(closure.tolerance[i]),  # of |ln(fitted / true)|
+                "constrained": bool(closure.constrained[i]),
                 "recovered": bool(closure.recovered[i]),
             }
             for i, name in enumerate(PARAMETERS)

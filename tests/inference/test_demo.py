@@ -67,7 +67,9 @@ def test_fit_brings_the_parameters_back(result):
     for p in parameters.values():
         # 4.5 sigma: false-positive rate 7e-6 each
         assert _off(p, p["fitted"]) < 4.5
-        assert p["recovered"] == (abs(np.log(p["fitted"] / p["true"])) <= p["tolerance"])
+        within = abs(np.log(p["fitted"] / p["true"])) <= p["tolerance"]
+        assert p["constrained"] == (p["statistical"] <= 0.5 * p["fitted"])
+        assert p["recovered"] == (p["constrained"] and within)
         assert p["statistical"] > 0
     # the twin: where the fit began is not within the same limit, for what so few events can tell
     assert _off(parameters["g1"], parameters["g1"]["start"]) > 4.5
@@ -173,8 +175,57 @@ def test_newton_finds_the_bottom_of_a_narrow_valley():
 
 
 def test_numbers_are_rounded_to_two_digits_of_their_error():
-    from inference.demo.report import rounded
+    from inference.demo.numbers import rounded
 
     assert rounded(15632.1, 1689.0) == "15,600"
     assert rounded(0.124453, 0.00029) == "0.12445"
     assert rounded(25.46, float("nan")) == "25.46"
+
+
+def test_numbers_without_error_keep_four_digits():
+    from inference.demo.numbers import significant
+
+    assert [significant(v) for v in (15000.0, 7500.0, 0.1514966, 31.15033, 1.0, 0.0)] == [
+        "15,000", "7,500", "0.1515", "31.15", "1.000", "0",
+    ]  # fmt: skip
+
+
+def test_line_of_a_parameter_says_what_the_data_tell():
+    from inference.demo.numbers import fitted_line
+
+    p = {"label": "electron lifetime", "unit": "us", "true": 15000.0, "start": 7500.0, "fitted": 19000.0,
+         "statistical": 4000.0, "pull": 0.9, "constrained": True, "recovered": True}  # fmt: skip
+    assert "19,000 ± 4,000 us (true 15,000, start 7,500, pull +0.9)" in fitted_line(p)
+    assert fitted_line({**p, "recovered": False}).endswith("OUTSIDE its tolerance")
+    unsure = fitted_line({**p, "statistical": 66000.0, "constrained": False, "recovered": False})
+    assert unsure.endswith("not constrained by this many events")
+    assert "true 15,000, start 7,500" in unsure
+
+
+def test_report_of_few_events_is_honest(demo, result):
+    page = (demo / "report.html").read_text(encoding="utf-8")
+    assert result["fit"]["n_degrees_of_freedom"] == 1
+    assert "at 1 degree of freedom;" in page
+    assert result["band"]["n_bins"] < 4
+    assert "rms over" not in page
+    n = sum(not p["constrained"] for p in result["fit"]["parameters"])
+    assert page.count("<td>not constrained by this many events</td>") == n
+    assert (f"; {n} not constrained" in page) == (n > 0)
+
+
+def test_trajectory_shows_the_way_whatever_the_uncertainty():
+    import matplotlib.pyplot as plt
+
+    from dmsim.plot.populations import draw_trajectory
+
+    limits = []
+    for error in (0.01, 3.5):
+        figure, ax = plt.subplots()
+        ratios = np.linspace(0.5, 1.0, 5)[:, None]
+        draw_trajectory(
+            ax, ratios, labels=["a"], colours=["C0"], relative_error=np.array([error]), newton_from=3
+        )
+        limits.append(ax.get_ylim())
+        plt.close(figure)
+    assert limits[1] == (0.0, 2.0)
+    assert 0.4 < limits[0][0] < 0.5 < limits[0][1] < 1.1

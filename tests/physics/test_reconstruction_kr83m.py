@@ -4,6 +4,7 @@ Truth is the charge of the detected photons, before electronics; the same key gi
 hits and the records level. Position truth is the deposit.
 """
 
+import sys
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -25,9 +26,9 @@ def truth_of(hits, n_events):
     return [np.bincount(event[mask], charge[mask], minlength=n_events)[:n_events] for mask in (s1, s2)]
 
 
-def measure(n_events, *, energy_kev=41.5, interaction="kr83m", seed=83):
+def measure(n_events, *, detector="xenonnt", energy_kev=41.5, interaction="kr83m", seed=83):
     """Reconstruct `n_events` events batch by batch and set them beside the truth."""
-    detector = dmsim.load_detector("xenonnt")
+    detector = dmsim.load_detector(detector)
     key = jax.random.key(seed)
     columns: dict[str, list] = {}
     for first in range(0, n_events, BATCH):
@@ -53,32 +54,37 @@ def right(run):
     return (run.n_s1 == 1) & (run.n_s2 == 1) & near
 
 
-def report(run, capsys):
-    s1, s2 = run.s1_pe / run.true_s1_pe - 1, run.s2_pe / run.true_s2_pe - 1
-    dz = run.z_mm - run.true_z_mm
+def deviations(run):
+    return run.s1_pe / run.true_s1_pe - 1, run.s2_pe / run.true_s2_pe - 1, run.z_mm - run.true_z_mm
+
+
+def report(run, *, radius_mm=664.0):
+    s1, s2, dz = deviations(run)
     dx, dy = run.x_mm - run.true_x_mm, run.y_mm - run.true_y_mm
-    near_wall = np.hypot(run.true_x_mm, run.true_y_mm) > 0.95 * 664
+    near_wall = np.hypot(run.true_x_mm, run.true_y_mm) > 0.95 * radius_mm
     xy = np.hypot(dx, dy)
     true_s1, true_s2 = np.median(run.true_s1_pe), np.median(run.true_s2_pe)
-    with capsys.disabled():
-        print(f"\n{len(s1)} events: {right(run).mean():.2%} right")
-        print(f"median true S1 {true_s1:.0f} PE, S2 {true_s2:.0f} PE")
-        for name, d in (("S1 area", s1), ("S2 area", s2)):
-            print(f"{name}: median bias {np.nanmedian(d):+.2%}, spread {np.nanstd(d):.2%}")
-        print(f"z [mm]: mean bias {np.nanmean(dz):+.3f}, median {np.nanmedian(dz):+.3f}", end=", ")
-        print(f"spread {np.nanstd(dz):.2f}")
-        for name, mask in (("inside", ~near_wall), ("outer 5 % of the radius", near_wall)):
+    print(f"\n{len(s1)} events: {right(run).mean():.2%} right")
+    print(f"median true S1 {true_s1:.0f} PE, S2 {true_s2:.0f} PE")
+    for name, d in (("S1 area", s1), ("S2 area", s2)):
+        print(f"{name}: median bias {np.nanmedian(d):+.2%}, spread {np.nanstd(d):.2%}")
+    print(f"z [mm]: mean bias {np.nanmean(dz):+.3f}, median {np.nanmedian(dz):+.3f}", end=", ")
+    print(f"spread {np.nanstd(dz):.2f}")
+    for name, mask in (("inside", ~near_wall), ("outer 5 % of the radius", near_wall)):
+        if mask.any():
             print(f"xy {name}: spread an axis {np.nanstd(np.r_[dx[mask], dy[mask]]):.2f} mm", end=", ")
             print(f"68 % within {np.nanquantile(xy[mask], 0.68):.2f} mm")
-        print(f"n_s1 {np.bincount(run.n_s1).tolist()}, n_s2 {np.bincount(run.n_s2).tolist()}")
-    return s1, s2, dz
+    print(f"xy: 68 % within {np.nanquantile(xy, 0.68):.2f} mm")
+    print(f"n_s1 {np.bincount(run.n_s1).tolist()}, n_s2 {np.bincount(run.n_s2).tolist()}")
 
 
 @pytest.mark.parametrize("n_events", [200, pytest.param(1000, marks=pytest.mark.slow)])
 def test_kr83m_like_events_come_back(n_events, capsys):
     """The limits are acceptance limits; the biases lie many standard errors inside (docs/physics)."""
     run = measure(n_events)
-    s1, s2, dz = report(run, capsys)
+    with capsys.disabled():
+        report(run)
+    s1, s2, dz = deviations(run)
     assert right(run).mean() >= 0.97
     assert abs(np.nanmedian(s1)) < 0.02
     assert abs(np.nanmedian(s2)) < 0.02
@@ -87,3 +93,10 @@ def test_kr83m_like_events_come_back(n_events, capsys):
     # twins that the same limits must reject: 3 % of gain, 2 us of drift time
     assert abs(np.nanmedian(1.03 * (1 + s2) - 1)) > 0.02
     assert abs(np.nanmean(dz) - 2.0 * 0.677) > 1.0
+
+
+if __name__ == "__main__":  # DETECTOR ENERGY_KEV INTERACTION EVENTS: a row of docs/physics/reconstruction.md
+    name, energy, interaction, n = sys.argv[1:]
+    radius = float(dmsim.load_detector(name).geometry.radius_mm)
+    run = measure(int(n), detector=name, energy_kev=float(energy), interaction=interaction)
+    report(run, radius_mm=radius)
