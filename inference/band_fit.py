@@ -30,6 +30,10 @@ RELATIVE_WIDTHS = {
     }
 }
 
+# of the stand-in's error in log likelihood. Draws reweighted to the model would be worth a share
+# exp(-spread^2) of their number if the error is normal: 78 % at this bound, which is our choice
+MAX_LOG_DENSITY_SPREAD = 0.5
+
 _MIN_LEARNING_RATE = 0.5  # posterior standard deviations
 
 Progress = Callable[[str, int, int], None]  # what, done, to do
@@ -41,8 +45,17 @@ class SurrogateCheck(eqx.Module):
     n_points: int
     mean_rms_dex: float  # of stand-in - model in the band's means
     width_rms_dex: float
-    log_density_spread: float  # standard deviation of the difference of log likelihoods; 1 would matter
+    log_density_spread: float  # standard deviation of the difference of log likelihoods
     log_density_model_spread: float  # of the model's log likelihood over the same draws
+
+    def trouble(self) -> list[str]:
+        """What speaks against the stand-in, in words; empty if nothing does."""
+        if self.log_density_spread <= MAX_LOG_DENSITY_SPREAD:  # NaN is trouble
+            return []
+        return [
+            f"the quadratic stand-in is off by {self.log_density_spread:.2f} in log likelihood, "
+            f"and may be by {MAX_LOG_DENSITY_SPREAD:g}"
+        ]
 
 
 class BandFit(eqx.Module):

@@ -4,6 +4,7 @@ import hashlib
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import equinox as eqx
@@ -17,10 +18,10 @@ from dmsim.io.files import TEMPORARY_SUFFIX, read_json, sha256_of_json, write_js
 FILE_NAME = "provenance.json"
 
 
-def source_sha256() -> str:
-    """SHA-256 of the installed package's Python files: names and content, in order of name."""
+def source_sha256(package: ModuleType = dmsim) -> str:
+    """SHA-256 of an installed package's Python files: names and content, in order of name."""
     digest = hashlib.sha256()
-    root = Path(dmsim.__file__).parent
+    root = Path(package.__file__ or "").parent
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")

@@ -54,12 +54,12 @@ def run(args: argparse.Namespace) -> int:
         ValueError: for bad input; nothing is written then.
     """
     _check(args)
-    import jax  # noqa: PLC0415 (help must not load it)
+    import jax
 
-    from dmsim import load_detector  # noqa: PLC0415
-    from inference.band_fit import DEFAULT_FREE, default_free, fit_band  # noqa: PLC0415
-    from inference.likelihood.band_data import read_band  # noqa: PLC0415
-    from inference.likelihood.band_events import SOURCES  # noqa: PLC0415
+    from dmsim import load_detector
+    from inference.band_fit import DEFAULT_FREE, default_free, fit_band
+    from inference.likelihood.band_data import read_band
+    from inference.likelihood.band_events import SOURCES
 
     if args.source not in SOURCES:
         raise ValueError(f"source {args.source!r} makes no band: choose one of {', '.join(SOURCES)}")
@@ -98,11 +98,11 @@ class _Bars:
     """Progress bars of the steps of a fit, where somebody looks at them."""
 
     def __enter__(self) -> _Bars:
-        import sys  # noqa: PLC0415
+        import sys
 
         self._progress, self._tasks = None, {}
         if sys.stdout.isatty():
-            from rich.progress import Progress  # noqa: PLC0415
+            from rich.progress import Progress
 
             self._progress = Progress(transient=True)
             self._progress.start()
@@ -122,9 +122,9 @@ class _Bars:
 
 def summarise(result: BandFit) -> dict[str, Any]:
     """Everything in a fit that goes into result.json: plain numbers and words."""
-    import dataclasses  # noqa: PLC0415
+    import dataclasses
 
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     parameters = {}
     for i, parameter in enumerate(result.free):
@@ -164,7 +164,7 @@ def summarise(result: BandFit) -> dict[str, Any]:
         "sampler": {
             "n_divergent": result.chains.n_divergent,
             "n_draws": len(result.draws),
-            "trouble": result.chains.trouble(),
+            "trouble": [*result.chains.trouble(), *result.check.trouble()],
             "surrogate_check": dataclasses.asdict(result.check),
         },
         "errors": {
@@ -183,23 +183,11 @@ def summarise(result: BandFit) -> dict[str, Any]:
     }
 
 
-def _inference_sha256() -> str:
-    """SHA-256 of this package's Python files, as dmsim's own in the provenance."""
-    import hashlib  # noqa: PLC0415
-
-    import inference  # noqa: PLC0415
-
-    root = Path(inference.__file__ or "").parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
 def _write(args: argparse.Namespace, result: BandFit, summary: dict[str, Any]) -> None:
-    from dmsim.io.files import sha256_of_file, write_json, write_whole  # noqa: PLC0415
-    from dmsim.io.provenance import Provenance, precision_of, tree_sha256  # noqa: PLC0415
-    from inference.commands.band_figure import draw_band  # noqa: PLC0415
+    import inference
+    from dmsim.io.files import sha256_of_file, write_json, write_whole
+    from dmsim.io.provenance import Provenance, precision_of, source_sha256, tree_sha256
+    from inference.commands.band_figure import draw_band
 
     detector = result.likelihood.model.calibration
     provenance = Provenance(
@@ -208,7 +196,7 @@ def _write(args: argparse.Namespace, result: BandFit, summary: dict[str, Any]) -
             "free": result.free.names,
             "s1_range": list(args.s1_range),
             "source": args.source,
-            "inference_source_sha256": _inference_sha256(),
+            "inference_source_sha256": source_sha256(inference),
         },
         detector=detector.name,
         detector_sha256=tree_sha256(detector),
@@ -224,8 +212,8 @@ def _write(args: argparse.Namespace, result: BandFit, summary: dict[str, Any]) -
 
 
 def _print(args: argparse.Namespace, summary: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     console = Console()
     if not console.is_terminal:

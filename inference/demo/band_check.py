@@ -14,7 +14,7 @@ _QUANTILES = (0.16, 0.5, 0.84)
 
 
 @dataclass(frozen=True)
-class Band:
+class QuantileBand:
     """Quantiles 0.16, 0.5 and 0.84 of log10(cS2 / cS1) in bins of cS1."""
 
     centre_pe: Float[np.ndarray, "bin"]
@@ -28,7 +28,7 @@ def band_edges_pe(events: Events) -> Float[np.ndarray, "edge"]:
     return np.quantile(cs1, np.linspace(0.01, 0.99, int(np.clip(len(cs1) // 45, 2, 10)) + 1))
 
 
-def measure_band(cs1_pe, cs2_pe, edges_pe: Float[np.ndarray, "edge"]) -> Band:
+def measure_band(cs1_pe, cs2_pe, edges_pe: Float[np.ndarray, "edge"]) -> QuantileBand:
     """The band of some events. Bins with fewer than 12 are NaN."""
     cs1, cs2 = np.asarray(cs1_pe, np.float64), np.asarray(cs2_pe, np.float64)
     good = np.isfinite(cs1) & np.isfinite(cs2) & (cs1 > 0) & (cs2 > 0)
@@ -43,10 +43,10 @@ def measure_band(cs1_pe, cs2_pe, edges_pe: Float[np.ndarray, "edge"]) -> Band:
             # of a median of normal values: sqrt(pi / 2) sigma / sqrt(n)
             sigma = (quantiles[2, i] - quantiles[0, i]) / 2
             error[i] = np.sqrt(np.pi / 2) * sigma / np.sqrt(inside.size)
-    return Band((edges_pe[1:] + edges_pe[:-1]) / 2, quantiles, error)
+    return QuantileBand((edges_pe[1:] + edges_pe[:-1]) / 2, quantiles, error)
 
 
-def predict_band(
+def predict_quantile_band(
     key: PRNGKeyArray,
     detector: dmsim.Detector,
     source: Callable[..., Deposits],
@@ -54,7 +54,7 @@ def predict_band(
     *,
     calibration: dmsim.Detector,
     n_events: int,
-) -> Band:
+) -> QuantileBand:
     """The band at the areas level, corrected as the data are.
 
     Args:
@@ -70,7 +70,7 @@ def predict_band(
     return measure_band(areas.cs1_pe, areas.cs2_pe, edges_pe)
 
 
-def distance_dex(data: Band, model: Band) -> float:
+def distance_dex(data: QuantileBand, model: QuantileBand) -> float:
     """Root mean square difference of the medians."""
     difference = data.quantiles[1] - model.quantiles[1]
     return float(np.sqrt(np.nanmean(difference**2)))

@@ -7,7 +7,13 @@ import jax
 
 import dmsim
 from dmsim.reconstruction import build_events
-from inference.demo.band_check import Band, band_edges_pe, distance_dex, measure_band, predict_band
+from inference.demo.band_check import (
+    QuantileBand,
+    band_edges_pe,
+    distance_dex,
+    measure_band,
+    predict_quantile_band,
+)
 from inference.demo.calibration import (
     Comparison,
     Sample,
@@ -35,9 +41,9 @@ class Study:
     kr83m_comparison: Comparison
     er_flat_comparison: Comparison
     closure: Closure
-    band: Band  # of er_flat, reconstructed
-    band_start: Band  # predicted
-    band_fitted: Band
+    band: QuantileBand  # of er_flat, reconstructed
+    band_start: QuantileBand  # predicted
+    band_fitted: QuantileBand
     band_start_dex: float
     band_fitted_dex: float
 
@@ -99,7 +105,11 @@ def run_study(detector_name: str, *, n_events: int, seed: int, stages: Stages) -
         edges = band_edges_pe(er_sample.events)
         band = measure_band(er_sample.events.cs1_pe, er_sample.events.cs2_pe, edges)
         predict = partial(
-            predict_band, events_in_key(key, _BAND_KEY), source=er_flat, edges_pe=edges, n_events=_BAND_EVENTS
+            predict_quantile_band,
+            events_in_key(key, _BAND_KEY),
+            source=er_flat,
+            edges_pe=edges,
+            n_events=_BAND_EVENTS,
         )
         # both are corrected as the data are, with the fitted detector
         band_start, band_fitted = (predict(model, calibration=fitted) for model in (believed, fitted))

@@ -9,7 +9,7 @@ import pytest
 
 import dmsim
 from dmsim.cli.main import main
-from inference.band_fit import default_free, fit_band, predict_band
+from inference.band_fit import SurrogateCheck, default_free, fit_band, predict_band
 from inference.likelihood.band import SETTINGS
 from inference.likelihood.band_data import Band, read_band
 from inference.likelihood.band_likelihood import BandLikelihood, residuals
@@ -58,10 +58,18 @@ def test_closure_through_the_command(detector, tmp_path, capsys):
     gain = result["parameters"]["se_gain"]
     assert gain["standard_deviation"] < 0.5 * gain["prior_standard_deviation"]
     assert result["residuals_dex"]["after"]["rms"] < 0.5 * result["residuals_dex"]["before"]["rms"]
+    assert not any("stand-in" in trouble for trouble in result["sampler"]["trouble"])
     assert result["sampler"]["surrogate_check"]["log_density_spread"] < 0.5
     assert result["provenance"]["seed"] == 4
     assert (out / "band.png").stat().st_size > 10_000
     assert "se_gain" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("spread", "trusted"), [(0.0, True), (0.49, True), (0.51, False), (np.nan, False)])
+def test_a_stand_in_that_is_off_is_trouble(spread, trusted):
+    check = SurrogateCheck(8, 1e-4, 1e-4, log_density_spread=spread, log_density_model_spread=1.0)
+    assert (check.trouble() == []) == trusted
+    assert all(f"off by {spread:.2f}" in trouble for trouble in check.trouble())
 
 
 @pytest.mark.parametrize(
