@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import jax
 import numpy as np
 
-from dmsim.io.provenance import Provenance, precision_of, tree_sha256
+import inference
+from dmsim.io.provenance import Provenance, precision_of, source_sha256, tree_sha256
 from inference.demo.calibration import Comparison, Sample, median_and_spread
 from inference.demo.closure import LABELS, PARAMETERS, Closure
 from inference.demo.stages import Stages
@@ -21,7 +22,7 @@ def summarize(study: Study, args: argparse.Namespace, stages: Stages) -> dict:
     detector = study.detector
     provenance = Provenance(
         command="demo",
-        settings={"events": args.events},
+        settings={"events": args.events, "inference_source_sha256": source_sha256(inference)},
         detector=detector.name,
         detector_sha256=tree_sha256(detector),
         seed=args.seed,
