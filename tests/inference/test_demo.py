@@ -229,3 +229,34 @@ def test_trajectory_shows_the_way_whatever_the_uncertainty():
         plt.close(figure)
     assert limits[1] == (0.0, 2.0)
     assert 0.4 < limits[0][0] < 0.5 < limits[0][1] < 1.1
+
+
+def test_right_is_one_s1_and_one_s2_with_the_areas_and_the_depth_of_the_event():
+    from types import SimpleNamespace
+
+    from inference.demo.calibration import Truth, compare
+
+    n = 6
+    truth = Truth(np.full(n, 300.0), np.full(n, 20_000.0), np.zeros(n), np.zeros(n), np.full(n, -500.0))
+    events = SimpleNamespace(
+        s1_pe=np.array([350.0, 370.0, 300.0, 300.0, 300.0, np.nan]),  # second: 23 % off
+        s2_pe=np.array([20_800.0, 20_000.0, 21_200.0, 20_000.0, 20_000.0, 20_000.0]),  # third: 6 % off
+        x_mm=np.zeros(n),
+        y_mm=np.zeros(n),
+        z_mm=np.array([-495.0, -500.0, -500.0, -500.0, -520.0, np.nan]),
+        n_s1=np.array([1, 1, 1, 1, 1, 0]),
+        n_s2=np.array([1, 1, 1, 2, 1, 1]),
+    )
+    assert compare(truth, events).right.tolist() == [True, False, False, False, False, False]
+
+
+def test_terminal_names_what_the_fit_did_not_bring_back(result, tmp_path):
+    from inference.commands.demo import closing_lines
+
+    assert not any("FAILED" in line for line in closing_lines(result, tmp_path))
+    first, *others = result["fit"]["parameters"]
+    wrong = {**first, "constrained": True, "recovered": False}
+    changed = {**result, "fit": {**result["fit"], "parameters": [wrong, *others]}}
+    (line,) = [line for line in closing_lines(changed, tmp_path) if "FAILED" in line]
+    assert first["label"] in line
+    assert not any(p["label"] in line for p in others)
