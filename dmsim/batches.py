@@ -30,10 +30,11 @@ def check(detector: Detector, deposits: Deposits) -> None:
         kind = type(deposits).__name__
         raise ValueError(f"deposits is a {kind}: give Deposits, as from dmsim.sources.mono or .deposits")
     length = detector.geometry.drift_length_mm
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((deposits, length, detector.xenon))):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((deposits, detector.geometry, detector.xenon))):
         return
     energy, z, length = np.asarray(deposits.energy_kev), np.asarray(deposits.z_mm), float(length)
-    field = np.asarray(detector.xenon.field_at(detector.geometry.height_mm(deposits.z_mm)))
+    with jax.ensure_compile_time_eval():  # known values also inside another function's trace
+        field = np.asarray(detector.xenon.field_at(detector.geometry.height_mm(deposits.z_mm)))
     places = (deposits.x_mm, deposits.y_mm, deposits.time_ns)
     margin = 1e-5 * length  # of rounding
     for name, good, right in (

@@ -17,7 +17,7 @@ LEVELS = (dmsim.simulate_quanta, dmsim.simulate_areas, dmsim.simulate_hits, dmsi
 
 
 def with_leaf(where, value):
-    return eqx.tree_at(where, DETECTOR, jnp.asarray(value, jnp.float32))
+    return eqx.tree_at(where, DETECTOR, jnp.asarray(value))
 
 
 def with_column(name, row, value):
@@ -106,3 +106,12 @@ def test_gain_on_the_axis_is_that_of_the_preset():
         noise = float(detector.electroluminescence.linear_noise) / 8
         gain = float(areas.s2_pe.sum() / arrived.sum() / detector.single_electron_gain_pe)
         assert abs(gain - 1) < 5 * np.hypot(noise, 0.005)
+
+
+def test_the_check_stands_aside_in_compiled_code():
+    areas = jax.jit(lambda key: dmsim.simulate_areas(key, DETECTOR, DEPOSITS))(KEY)
+    np.testing.assert_allclose(areas.s1_pe, dmsim.simulate_areas(KEY, DETECTOR, DEPOSITS).s1_pe, rtol=1e-5)
+    slope = jax.jacfwd(
+        lambda v: dmsim.simulate_areas(KEY, with_leaf(lambda d: d.light.g1_phd_per_photon, v), DEPOSITS).s1_pe
+    )(0.1)
+    assert np.isfinite(slope).all()
