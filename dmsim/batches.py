@@ -30,7 +30,8 @@ def check(detector: Detector, deposits: Deposits) -> None:
         kind = type(deposits).__name__
         raise ValueError(f"deposits is a {kind}: give Deposits, as from dmsim.sources.mono or .deposits")
     length = detector.geometry.drift_length_mm
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((deposits, detector.geometry, detector.xenon))):
+    used = jax.tree.leaves((deposits, detector.geometry, detector.xenon))
+    if any(isinstance(leaf, Tracer) for leaf in used):
         return
     energy, z, length = np.asarray(deposits.energy_kev), np.asarray(deposits.z_mm), float(length)
     with jax.ensure_compile_time_eval():  # known values also inside another function's trace
