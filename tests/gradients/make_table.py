@@ -18,9 +18,9 @@ errors. Some leaves are set to values at which they are felt (`tests/gradients/l
 The rules are those of `dmsim.relax`: *matched-normal* for counts, *pathwise* for continuous draws, *implicit*
 for the light's decay, *weight* for the number of hits and the choice of a sensor, *conditional* for zero
 suppression. A weight is exact for every sum over hits and whatever is linear in the samples. Where fewer than
-12 hits are expected it overstates the gradient of a sum's spread, by up to a factor 2; and it overstates sums of
-squared samples of lone pulses, as the last table shows. Hard decisions of the reconstruction have no gradient
-in this version.
+12 hits are expected it overstates the gradient of a sum's spread, by up to a factor 2; and it overstates sums
+of squared samples of lone pulses, as the last table shows. Hard decisions of the reconstruction have no
+gradient in this version.
 
 Leaves that do not enter a level are listed below its table.
 """
