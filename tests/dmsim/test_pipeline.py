@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import dmsim
-from dmsim import batches, pipeline
+from dmsim import batches, rng
+from dmsim.pipeline import hits as hits_level
 from dmsim.records import Signal
 from dmsim.sources.own import deposits as own_deposits
 
@@ -22,7 +23,7 @@ EVENT = np.array([0, 1, 1, 1, 2, 4, 5, 5, 6])  # event 3 has no deposit
 ENERGY = np.array([5.0, 2.0, 3.0, 1.0, 0.0, 8.0, 0.02, 20.0, 4.0])  # event 2 has no energy
 KIND = ["er_beta", "er_gamma", "er_beta", "nr", "er_beta", "nr", "er_beta", "alpha", "er_weighted"]
 N_EVENTS = 8  # the last has no deposit
-SHORT, LARGE = pipeline._Sizes(16, 32, 512), pipeline._Sizes(23, 46, 725)  # one bucket apart
+SHORT, LARGE = hits_level.Sizes(16, 32, 512), hits_level.Sizes(23, 46, 725)  # one bucket apart
 HIT_FIELDS = ("sensor", "signal", "time_ns", "charge_pe", "weight")
 RECORD_FIELDS = ("channel", "start_sample", "length", "pulse_length", "record_i", "data")
 
@@ -56,13 +57,13 @@ def sorted_hits(hits, first_event=0):
 @pytest.fixture
 def large_plan(monkeypatch):
     """One size for every batch, so that little is compiled; the sizes' own tests are below."""
-    monkeypatch.setattr(pipeline, "_plan", lambda *_: LARGE)
+    monkeypatch.setattr(hits_level, "plan", lambda *_: LARGE)
 
 
 @pytest.fixture(scope="module")
 def whole():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "_plan", lambda *_: LARGE)
+        patch.setattr(hits_level, "plan", lambda *_: LARGE)
         return dmsim.simulate_hits(KEY, DETECTOR, some_events())
 
 
@@ -74,15 +75,15 @@ def test_hits_are_complete_and_in_range(whole):
     assert not np.asarray(whole.charge_pe)[~valid].any()
     assert np.isfinite(np.asarray(whole.time_ns)[valid]).all()
     assert set(np.asarray(whole.sensor)[valid]) == set(range(5))
-    clouds, n_s1 = pipeline._jitted_signals(*_inputs())
+    clouds, n_s1 = hits_level._jitted_signals(*_inputs())
     of_s1 = np.asarray(whole.signal)[valid] == Signal.S1.value
     assert of_s1.sum() == np.asarray(n_s1).sum()
     assert (~of_s1).sum() > 5 * np.asarray(clouds.n_electrons).sum()
 
 
 def _inputs():
-    words, padded = pipeline.rng.words_of(KEY), batches.padded(some_events())
-    return words, DETECTOR, padded, pipeline._quanta(words, DETECTOR, padded)
+    words, padded = rng.words_of(KEY), batches.padded(some_events())
+    return words, DETECTOR, padded, hits_level.draw_quanta(words, DETECTOR, padded)
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
@@ -106,7 +107,7 @@ def test_another_event_number_gives_other_hits(whole, large_plan):
 @pytest.fixture(scope="module")
 def whole_records():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "_plan", lambda *_: LARGE)
+        patch.setattr(hits_level, "plan", lambda *_: LARGE)
         return dmsim.simulate_records(KEY, DETECTOR, some_events())
 
 
@@ -163,7 +164,7 @@ def test_too_small_a_plan_is_run_again_and_loses_nothing(whole, monkeypatch):
         plans.append(1)
         return SHORT
 
-    monkeypatch.setattr(pipeline, "_plan", tiny)
+    monkeypatch.setattr(hits_level, "plan", tiny)
     hits = dmsim.simulate_hits(KEY, DETECTOR, some_events())
     assert plans == [1]
     assert int(hits.n_overflow) == 0
@@ -173,17 +174,17 @@ def test_too_small_a_plan_is_run_again_and_loses_nothing(whole, monkeypatch):
 
 def test_one_round_of_a_short_list_counts_what_did_not_fit(whole):
     words, detector, padded, quanta = _inputs()
-    clouds, n_s1 = pipeline._jitted_signals(words, detector, padded, quanta)
-    short = pipeline._hits(words, detector, padded, quanta, clouds, n_s1, SHORT)
+    clouds, n_s1 = hits_level._jitted_signals(words, detector, padded, quanta)
+    short = hits_level._hits(words, detector, padded, quanta, clouds, n_s1, SHORT)
     assert int(short.n_overflow) == int(whole.valid.sum()) - int(short.valid.sum()) > 0
 
 
 def test_the_plan_holds_its_batch():
     words, detector, padded, quanta = _inputs()
-    clouds, n_s1 = pipeline._jitted_signals(words, detector, padded, quanta)
-    sizes = pipeline._plan(detector, clouds, n_s1)
-    assert sizes.s1 >= np.ceil(np.asarray(n_s1) / pipeline._S1_PAGE).sum()
-    assert sizes.electrons >= np.ceil(np.asarray(clouds.n_electrons) / pipeline._ELECTRON_PAGE).sum()
+    clouds, n_s1 = hits_level._jitted_signals(words, detector, padded, quanta)
+    sizes = hits_level.plan(detector, clouds, n_s1)
+    assert sizes.s1 >= np.ceil(np.asarray(n_s1) / hits_level._S1_PAGE).sum()
+    assert sizes.electrons >= np.ceil(np.asarray(clouds.n_electrons) / hits_level._ELECTRON_PAGE).sum()
     assert sizes.s2 <= 2 * LARGE.s2
 
 

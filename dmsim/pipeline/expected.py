@@ -1,0 +1,100 @@
+"""The mean of what records hold."""
+
+import math
+from dataclasses import replace
+
+import equinox as eqx
+import numpy as np
+
+from dmsim import batches, charge, electronics, light, ragged
+from dmsim import quanta as quanta_stage
+from dmsim.detector import Detector
+from dmsim.records import Deposits, ExpectedWaveform, Interaction
+
+_S1_WINDOW_NS = 2500  # of an expected S1, where 99 % of the light has come
+
+
+@eqx.filter_jit
+def _expected(
+    detector: Detector,
+    deposits: Deposits,
+    grids: tuple[light.TimeGrid, light.TimeGrid],
+    interactions: tuple[Interaction, ...],
+    *,
+    pulse: bool,
+) -> ExpectedWaveform:
+    def response(grid):
+        s = grid.arguments(deposits.energy_kev.dtype)
+        return electronics.pulse_transform(s, detector.electronics) if pulse else 1.0
+
+    quanta = quanta_stage.expected_quanta(detector, deposits, interactions=interactions)
+    clouds = charge.expected_clouds(detector, deposits, quanta)
+    of_s1, of_s2 = grids
+    return ExpectedWaveform(
+        event=deposits.event,
+        s1=light.expected_s1(detector, deposits, quanta, of_s1, response(of_s1)),
+        s2=light.expected_s2(detector, clouds, of_s2, response(of_s2)),
+        n_events=deposits.n_events,
+        sample_ns=of_s1.sample_ns,
+    )
+
+
+def expected_window(detector: Detector, deposits: Deposits) -> tuple[int, int]:
+    """Samples of S1 and of S2 in which `expected_waveform` holds these deposits by default, powers of two.
+
+    S1: 2.5 us, which hold 99 % of its light. S2: ten standard deviations of the longest diffusion, the gap's
+    transit, and 15 lifetimes of the gas.
+
+    Raises:
+        ValueError: under `jax.jit` or `jax.vmap`.
+    """
+    gas, sensor = detector.electroluminescence, detector.electronics
+    spread = charge.drift(detector, deposits).time_spread_ns
+    parts = (spread, sensor.transit_time_spread_ns, gas.gap_transit_ns, gas.triplet_lifetime_ns)
+    spread, transit, gap, triplet = (ragged.concrete(x, what="expected_window") for x in parts)
+    longest = 10 * np.hypot(np.max(spread, initial=0.0), transit) + gap + 15 * triplet
+    counts = (math.ceil(length / sensor.sample_ns) for length in (_S1_WINDOW_NS, float(longest)))
+    of_s1, of_s2 = (1 << (count - 1).bit_length() for count in counts)
+    return of_s1, of_s2
+
+
+def expected_waveform(
+    detector: Detector,
+    deposits: Deposits,
+    *,
+    n_samples: tuple[int, int] | None = None,
+    pulse: bool = True,
+    oversampling: int = 4,
+) -> ExpectedWaveform:
+    """Mean PE of each deposit on each sensor and in each sample, before zero suppression.
+
+    Rank one a deposit and signal: PE a sensor times the share of each sample, in a window that starts at a
+    sample of its own. The draws' clipping at a few quanta, NEST's, is not in the mean (`expected_quanta`).
+
+    Args:
+        detector: what makes the signals.
+        deposits: a batch of any size; under `jax.vmap` every array of it may have the mapped axis.
+        n_samples: samples of the S1 and of the S2 window, fixed as compiled code needs it; those of
+            `expected_window` if not given. A S1 window is at most 10 us long.
+        pulse: whether each photoelectron is spread by its pulse, as in records, or counts at its arrival.
+        oversampling: points a sample of the numerical inversion; 4 is good to 3e-7 of the light with a
+            transit-time spread of 3 ns; less spread needs more points.
+
+    Returns:
+        One row a deposit.
+
+    Raises:
+        ValueError: if a window or the oversampling is out of range, or without `n_samples` under `jax.jit`
+            and `jax.vmap`.
+
+    Gradient: exact in the detector, energies, positions and times.
+    """
+    batches.check(detector, deposits)
+    sizes = expected_window(detector, deposits) if n_samples is None else n_samples
+    for name, value in (*(("n_samples", size) for size in sizes), ("oversampling", oversampling)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}: must be at least 1")
+    of_s1, of_s2 = (light.TimeGrid(n, detector.electronics.sample_ns, oversampling) for n in sizes)
+    kinds = quanta_stage.present_interactions(deposits)
+    host_free = replace(deposits, event_time_ns=None)
+    return _expected(detector, host_free, (of_s1, of_s2), kinds, pulse=pulse)

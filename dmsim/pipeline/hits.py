@@ -1,0 +1,115 @@
+"""The third depth: detected photons."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dmsim import batches, charge, light, ragged, rng
+from dmsim.detector import Detector
+from dmsim.pipeline.keys import CHARGE, LIGHT, deposit_keys
+from dmsim.pipeline.levels import draw_quanta, draw_signals
+from dmsim.records import Deposits, ElectronClouds, Hits, Quanta
+
+_S1_PAGE, _ELECTRON_PAGE, _S2_PAGE = 64, 64, 16
+
+_jitted_signals = eqx.filter_jit(draw_signals)
+
+
+class Sizes(NamedTuple):
+    """Pages of the three ragged lists; part of what is compiled."""
+
+    s1: int
+    electrons: int
+    s2: int
+
+
+@eqx.filter_jit
+def _hits(
+    words: rng.Words,
+    detector: Detector,
+    deposits: Deposits,
+    quanta: Quanta,
+    clouds: ElectronClouds,
+    n_s1: Float[Array, "deposit"],
+    sizes: Sizes,
+) -> Hits:
+    pages = ragged.paginate(n_s1.astype(jnp.int32), page_size=_S1_PAGE, n_pages=sizes.s1)
+    light_keys = deposit_keys(words, deposits, LIGHT)
+    s1 = light.sample_s1_hits(light_keys, detector, deposits, quanta, n_s1, pages)
+
+    charge_keys = deposit_keys(words, deposits, CHARGE)
+    n_electrons = clouds.n_electrons.astype(jnp.int32)
+    pages = ragged.paginate(n_electrons, page_size=_ELECTRON_PAGE, n_pages=sizes.electrons)
+    electrons = charge.sample_electrons(charge_keys, detector, clouds, pages)
+    n_photons = electrons.n_photons.astype(jnp.int32)
+    pages = ragged.paginate(n_photons, page_size=_S2_PAGE, n_pages=sizes.s2)
+    s2 = light.sample_s2_hits(light_keys, detector, deposits, clouds, electrons, pages)
+
+    def join(a, b):
+        return jnp.concatenate([a, b])
+
+    joined = {
+        name: join(getattr(s1, name), getattr(s2, name))
+        for name in ("event", "sensor", "time_ns", "charge_pe", "weight", "signal", "valid")
+    }
+    return Hits(**joined, n_overflow=s1.n_overflow + s2.n_overflow, n_events=deposits.n_events)
+
+
+def plan(detector: Detector, clouds: ElectronClouds, n_s1: Float[Array, "deposit"]) -> Sizes:
+    """Pages that this batch needs: exact for S1 and electrons, with a margin for S2 photons."""
+    s1, n_electrons, photons, fano = (
+        ragged.concrete(x, what="simulate_hits")
+        for x in (n_s1, clouds.n_electrons, clouds.photons_per_electron, detector.electroluminescence.se_fano)
+    )
+    # an electron's photons fill ceil(n / page) pages: half a page more than n on average, at most one
+    pages = n_electrons * (np.maximum(photons, 0) / _S2_PAGE + 0.6)
+    margin = 6 * np.sqrt(np.sum(n_electrons * photons * fano)) / _S2_PAGE + 1
+    return Sizes(
+        s1=ragged.bucket(np.sum(np.ceil(s1 / _S1_PAGE)), page_size=_S1_PAGE),
+        electrons=ragged.bucket(np.sum(np.ceil(n_electrons / _ELECTRON_PAGE)), page_size=_ELECTRON_PAGE),
+        s2=ragged.bucket(np.sum(pages) + margin, page_size=_S2_PAGE),
+    )
+
+
+def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> Hits:
+    """Every detected photon: sensor, time and charge.
+
+    Args:
+        key: a Threefry key, `jax.random.key(seed)`.
+        detector: what makes the signals.
+        deposits: a batch; about 60 bytes a detected photon are needed in memory.
+
+    Returns:
+        One padded list for the batch; use only where `valid`. A list that turned out too short is made anew
+        in the next bucket, so that `n_overflow` is 0.
+
+    Raises:
+        ValueError: if the batch needs more than 2^30 slots, or under `jax.jit` or `jax.vmap`.
+
+    Gradient: pathwise and implicit in time, pathwise and matched-normal in charge, weight in counts and
+        sensors.
+    """
+    batches.check(detector, deposits)
+    words, padded = rng.words_of(key), batches.padded(deposits)
+    quanta = draw_quanta(words, detector, padded)
+    hits = draw_hits(words, detector, padded, quanta)
+    return replace(hits, n_events=deposits.n_events)
+
+
+def draw_hits(words: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta) -> Hits:
+    """Hits of a padded batch. Gradient: as `simulate_hits`."""
+    clouds, n_s1 = _jitted_signals(words, detector, deposits, quanta)
+    sizes = plan(detector, clouds, n_s1)
+    while True:
+        hits = _hits(words, detector, deposits, quanta, clouds, n_s1, sizes)
+        if ragged.concrete(hits.n_overflow, what="simulate_hits") == 0:
+            return hits
+        sizes = Sizes(
+            ragged.bucket(sizes.s1 + 1, page_size=_S1_PAGE),
+            ragged.bucket(sizes.electrons + 1, page_size=_ELECTRON_PAGE),
+            ragged.bucket(sizes.s2 + 1, page_size=_S2_PAGE),
+        )

@@ -1,0 +1,22 @@
+"""Random keys of the stages: each belongs to (key, event number in the run, deposit in the event, stage)."""
+
+import jax
+import jax.numpy as jnp
+
+from dmsim import rng
+from dmsim.records import Deposits
+
+QUANTA, CHARGE, LIGHT, AREAS = range(1, 5)  # stages
+ELECTRONICS = -2  # branch of the user's key that is no event number, so that no deposit shares these draws
+
+
+def deposit_keys(words: rng.Words, deposits: Deposits, stage: int) -> rng.Words:
+    """One key a deposit: of its event's number in the run and of its own number in the event."""
+    rows = jnp.arange(len(deposits))
+    first = jax.ops.segment_min(rows, deposits.event, num_segments=deposits.n_events)
+    return rng.fold(words, deposits.first_event + deposits.event, rows - first[deposits.event], stage)
+
+
+def event_keys(words: rng.Words, deposits: Deposits, stage: int) -> rng.Words:
+    """One key an event: of its number in the run."""
+    return rng.fold(words, deposits.first_event + jnp.arange(deposits.n_events), stage)

@@ -1,0 +1,99 @@
+"""The first two depths: quanta, and areas."""
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dmsim import batches, charge, light, rng
+from dmsim import quanta as quanta_stage
+from dmsim.detector import Detector
+from dmsim.pipeline.keys import AREAS, CHARGE, LIGHT, QUANTA, deposit_keys, event_keys
+from dmsim.records import Areas, Deposits, ElectronClouds, Interaction, Quanta
+
+
+@eqx.filter_jit
+def _jitted_quanta(
+    words: rng.Words, detector: Detector, deposits: Deposits, interactions: tuple[Interaction, ...]
+) -> Quanta:
+    keys = deposit_keys(words, deposits, QUANTA)
+    return quanta_stage.sample_quanta(keys, detector, deposits, interactions=interactions)
+
+
+def draw_quanta(words: rng.Words, detector: Detector, deposits: Deposits) -> Quanta:
+    """Quanta of a padded batch. Gradient: as `simulate_quanta`."""
+    # only the emission models that occur are compiled
+    return _jitted_quanta(words, detector, deposits, quanta_stage.present_interactions(deposits))
+
+
+def draw_signals(
+    words: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta
+) -> tuple[ElectronClouds, Float[Array, "deposit"]]:
+    """Electrons at the gas and detected S1 photons of each deposit. Gradient: matched-normal."""
+    clouds = charge.transport(deposit_keys(words, deposits, CHARGE), detector, deposits, quanta)
+    n_s1 = light.count_s1_photons(deposit_keys(words, deposits, LIGHT), detector, deposits, quanta)
+    return clouds, n_s1
+
+
+@eqx.filter_jit
+def _areas(
+    words: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta, calibration: Detector
+) -> Areas:
+    clouds, n_s1 = draw_signals(words, detector, deposits, quanta)
+    n_s2 = charge.count_s2_photons(deposit_keys(words, deposits, CHARGE), detector, clouds)
+    return light.measure(
+        deposit_keys(words, deposits, AREAS),
+        event_keys(words, deposits, AREAS),
+        detector,
+        deposits,
+        clouds,
+        n_s1,
+        n_s2,
+        calibration=calibration,
+    )
+
+
+def simulate_quanta(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> Quanta:
+    """Photons and electrons that leave each deposit.
+
+    Args:
+        key: a Threefry key, `jax.random.key(seed)`.
+        detector: its field, density and emission model count.
+        deposits: a batch of any size.
+
+    Returns:
+        Integer-valued counts, one row a deposit.
+
+    Raises:
+        ValueError: if the key is not one Threefry key.
+
+    Gradient: matched-normal, in the detector, the energies and the positions.
+    Source: NEST, arXiv:2211.10726.
+    """
+    batches.check(detector, deposits)
+    padded = batches.padded(deposits)
+    return batches.unpadded(draw_quanta(rng.words_of(key), detector, padded), len(deposits), len(padded))
+
+
+def simulate_areas(
+    key: PRNGKeyArray, detector: Detector, deposits: Deposits, *, calibration: Detector | None = None
+) -> Areas:
+    """S1 and S2 areas, corrected areas, drift time and position of each event.
+
+    Deposits of one event are summed; place and drift time are means weighted with S2.
+
+    Args:
+        key: a Threefry key, `jax.random.key(seed)`.
+        detector: what makes the signals.
+        deposits: a batch of any size.
+        calibration: the detector as the analyst believes it, whose maps and lifetime correct the areas; the
+            same as `detector` if not given.
+
+    Returns:
+        One row an event; areas in PE, times in ns, places in mm.
+
+    Gradient: matched-normal through every count, pathwise elsewhere.
+    """
+    batches.check(detector, deposits)
+    words, padded = rng.words_of(key), batches.padded(deposits)
+    quanta = draw_quanta(words, detector, padded)
+    areas = _areas(words, detector, padded, quanta, calibration or detector)
+    return batches.unpadded(areas, deposits.n_events, padded.n_events)
