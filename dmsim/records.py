@@ -47,8 +47,11 @@ class Signal(IntEnum):
     """Which light a hit, a peak or a truth row belongs to."""
 
     UNKNOWN = 0
-    S1 = 1
-    S2 = 2
+    S1 = 1  # of a deposit
+    S2 = 2  # of a deposit's own electrons
+    DELAYED = 3  # S2 light of photoionisation and delayed electrons
+    AFTERPULSE = 4  # of a photosensor, after any of the above
+    DARK = 5  # dark count of a photosensor
 
 
 class Deposits(eqx.Module):
@@ -79,23 +82,24 @@ class Quanta(eqx.Module):
 
 
 class ElectronClouds(eqx.Module):
-    """Electrons extracted from each deposit, at the gas."""
+    """Electrons at the gas: one row a deposit, then one each group of delayed electrons."""
 
-    n_electrons: Float[Array, "deposit"]  # integer-valued
-    weight: Float[Array, "deposit"]  # 1, with the gradient of the number of electrons
-    time_ns: Float[Array, "deposit"]  # mean arrival, from the event's start
-    time_spread_ns: Float[Array, "deposit"]  # standard deviation of the arrival
-    x_mm: Float[Array, "deposit"]  # centroid of the cloud
-    y_mm: Float[Array, "deposit"]
-    spread_mm: Float[Array, "deposit"]  # transverse standard deviation around the centroid
-    photons_per_electron: Float[Array, "deposit"]  # detected, mean
+    event: Int[Array, "cloud"]  # position of the event in the batch
+    n_electrons: Float[Array, "cloud"]  # integer-valued
+    weight: Float[Array, "cloud"]  # 1, with the gradient of the number of electrons
+    time_ns: Float[Array, "cloud"]  # mean arrival, from the event's start
+    time_spread_ns: Float[Array, "cloud"]  # standard deviation of the arrival
+    x_mm: Float[Array, "cloud"]  # centroid of the cloud
+    y_mm: Float[Array, "cloud"]
+    spread_mm: Float[Array, "cloud"]  # transverse standard deviation around the centroid
+    photons_per_electron: Float[Array, "cloud"]  # detected, mean
 
 
 class ElectronList(eqx.Module):
     """Extracted electrons of a batch, one padded list."""
 
-    deposit: Int[Array, "electron"]
-    index: Int[Array, "electron"]  # number within the deposit
+    cloud: Int[Array, "electron"]
+    index: Int[Array, "electron"]  # number within the cloud
     time_ns: Float[Array, "electron"]  # arrival at the gas, from the event's start
     n_photons: Float[Array, "electron"]  # detected, integer-valued; 0 for an empty slot
     weight: Float[Array, "electron"]  # 1, with the gradient of the electron's survival

@@ -33,10 +33,10 @@ def sample_electrons(
     """Arrival time and number of detected photons of each extracted electron.
 
     Args:
-        keys: one key a deposit.
+        keys: one key a cloud.
         detector: of its parts the electroluminescence.
-        clouds: of the same deposits.
-        pages: of electrons, with deposits as parents.
+        clouds: with those keys.
+        pages: of electrons, with clouds as parents.
 
     Gradient: pathwise in time, matched-normal in the photons, weight in the number of electrons.
     """
@@ -49,7 +49,7 @@ def sample_electrons(
     n_photons = relax.rounded_normal(z_count, mean[parent], std[parent]) * pages.valid
     time_ns = clouds.time_ns[parent] + clouds.time_spread_ns[parent] * z_time
     return ElectronList(
-        deposit=jnp.broadcast_to(parent, pages.child.shape).reshape(-1),
+        cloud=jnp.broadcast_to(parent, pages.child.shape).reshape(-1),
         index=pages.child.reshape(-1),
         time_ns=time_ns.reshape(-1),
         n_photons=n_photons.reshape(-1),

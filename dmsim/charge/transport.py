@@ -80,6 +80,7 @@ def transport(keys: rng.Words, detector: Detector, deposits: Deposits, quanta: Q
     y_mm = deposits.y_mm + spread * relax.safe_sqrt(share) * z_y
     emission = detector.electroluminescence
     return ElectronClouds(
+        event=deposits.event,
         n_electrons=n_electrons,
         weight=relax.count_weight(n_electrons, quanta.n_electrons, survive),
         time_ns=deposits.time_ns + mean_time,
@@ -110,6 +111,7 @@ def expected_clouds(detector: Detector, deposits: Deposits, quanta: Quanta) -> E
     mean_time, survive, time_spread, spread = drift(detector, deposits)
     x_mm, y_mm = deposits.x_mm, deposits.y_mm
     return ElectronClouds(
+        event=deposits.event,
         n_electrons=quanta.n_electrons * survive,
         weight=jnp.ones_like(mean_time),
         time_ns=deposits.time_ns + mean_time,

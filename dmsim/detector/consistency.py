@@ -5,6 +5,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from dmsim.detector.maps import GridMap
 from dmsim.detector.model import Detector
 from dmsim.detector.quantities import Spec, specs
 
@@ -75,7 +76,8 @@ def check_values(detector: Detector) -> None:
             continue
         for name, spec in specs(module):
             value = getattr(module, name)
-            if spec.kind == "int" or isinstance(value, Tracer):
+            value = value.values if isinstance(value, GridMap) else value
+            if value is None or spec.kind == "int" or isinstance(value, Tracer):
                 continue
             wrong = _wrong(np.asarray(value), spec)
             if wrong:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmsim.detector.geometry import Geometry
-from dmsim.detector.quantities import leaf, subtree
+from dmsim.detector.maps import GridMap
+from dmsim.detector.quantities import leaf, subtree, supplied
 from dmsim.detector.sensors import SensorArray
 
 # degree-5 cubature of the 2-D standard normal: the centre and a hexagon of radius 2 (Stroud, "Approximate
@@ -53,6 +54,10 @@ class LightResponse(eqx.Module):
     )
     bottom_depth_mm: Float[Array, ""] = leaf("mm", 1, 1000, "of the bottom sensors below the cathode")
     sensors: SensorArray = subtree()
+    s1_map: GridMap | None = supplied(
+        "1", 0, 100, "relative S1 yield over (x, y, z) or (r, z); replaces the slopes"
+    )
+    s2_map: GridMap | None = supplied("1", 0, 100, "relative S2 yield over (x, y); replaces the slope")
 
     def s1_relative_yield(
         self,

@@ -4,14 +4,21 @@ Modules here hold parameters and the few relations that more than one stage need
 electrons and photons stands in the stages. The preset's TOML has one table a module, with these names.
 """
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dmsim.detector.delayed import DelayedElectrons, Photoionisation
+from dmsim.detector.drift_field import DriftField
+from dmsim.detector.gas_gap import GasGap
 from dmsim.detector.geometry import Geometry
 from dmsim.detector.light import LightResponse
-from dmsim.detector.quantities import leaf, leaves, setting
+from dmsim.detector.maps import GridMap
+from dmsim.detector.pulses import Afterpulses, DarkCounts, Noise
+from dmsim.detector.quantities import leaf, leaves, setting, supplied
 from dmsim.detector.yields import QuantaParameters
 
 
@@ -44,6 +51,8 @@ class Electrons(eqx.Module):
     diffusion_longitudinal_cm2_per_s: Float[Array, ""] = leaf("cm2/s", 0, 1000, "along the drift")
     diffusion_transverse_cm2_per_s: Float[Array, ""] = leaf("cm2/s", 0, 1000, "across the drift")
     extraction_efficiency: Float[Array, ""] = leaf("1", 0, 1, "probability to pass the liquid surface")
+    lifetime_map: GridMap | None = supplied("us", 1, 1e7, "lifetime over (r, z); replaces lifetime_us")
+    extraction_map: GridMap | None = supplied("1", 0, 10, "over (x, y); multiplies extraction_efficiency")
 
     def drift_time_ns(self, z_mm: Float[Array, "..."]) -> Float[Array, "..."]:
         """Mean time from z to the gas [ns]. Gradient: exact."""
@@ -159,10 +168,33 @@ class Detector(eqx.Module):
     electronics: Electronics
     resolution: Resolution
     name: str = eqx.field(static=True)
+    # optional tables of a preset: without one, its physics is off and not compiled
+    gas_gap: GasGap | None = None
+    drift_field: DriftField | None = None
+    photoionisation: Photoionisation | None = None
+    delayed_electrons: DelayedElectrons | None = None
+    afterpulses: Afterpulses | None = None
+    dark_counts: DarkCounts | None = None
+    noise: Noise | None = None
 
     def as_dtype(self, dtype) -> "Detector":
         """The same detector with every float leaf in this precision."""
         return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, self)
+
+    def without(self, *tables: str) -> "Detector":
+        """The same detector with these optional tables off.
+
+        Args:
+            tables: names in `OPTIONAL`; "all" for every one.
+
+        Raises:
+            ValueError: if a name is none of them.
+        """
+        for table in tables:
+            if table not in (*OPTIONAL, "all"):
+                raise ValueError(f"table {table!r} is not known: choose of {', '.join(OPTIONAL)}, or all")
+        off = OPTIONAL if "all" in tables else tables
+        return dataclasses.replace(self, **dict.fromkeys(off))
 
     @property
     def g1_pe_per_photon(self) -> Float[Array, ""]:
@@ -178,3 +210,14 @@ class Detector(eqx.Module):
     def g2_pe_per_electron(self) -> Float[Array, ""]:
         """XENON's g2: mean S2 PE an electron that reaches the surface. Gradient: exact."""
         return self.single_electron_gain_pe * self.electrons.extraction_efficiency
+
+
+OPTIONAL = {
+    "gas_gap": GasGap,
+    "drift_field": DriftField,
+    "photoionisation": Photoionisation,
+    "delayed_electrons": DelayedElectrons,
+    "afterpulses": Afterpulses,
+    "dark_counts": DarkCounts,
+    "noise": Noise,
+}

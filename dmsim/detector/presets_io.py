@@ -12,6 +12,7 @@ import numpy as np
 from dmsim.detector import consistency, model, schema
 from dmsim.detector.layouts import LAYOUTS
 from dmsim.detector.light import LightResponse
+from dmsim.detector.maps import GridMap
 from dmsim.detector.quantities import specs
 from dmsim.detector.sensors import SensorArray
 from dmsim.detector.yields import QuantaParameters
@@ -90,24 +91,37 @@ def load_detector(name_or_path: str | Path, *, dtype: Any = None) -> model.Detec
 
     def built(table: Any, owner: type) -> dict[str, Any]:
         def entry(name: str, kind: str) -> Any:
+            if kind == "map":
+                return _map(getattr(table, name), dtype, path)
             value = getattr(table, name).value
             return value if kind == "int" else jnp.asarray(value, dtype)
 
         return {name: entry(name, spec.kind) for name, spec in specs(owner)}
 
     tables = {name: built(getattr(preset, name), owner) for name, owner in schema.TABLES.items()}
+    optional: dict[str, Any] = {
+        name: None if (table := getattr(preset, name)) is None else owner(**built(table, owner))
+        for name, owner in model.OPTIONAL.items()
+    }
     light = LightResponse(**tables.pop("light"), sensors=_sensors(preset.sensors, dtype, path.name))
     detector = model.Detector(
         **{name: schema.TABLES[name](**fields) for name, fields in tables.items()},
         light=light,
         quanta=QuantaParameters.nest(preset.quanta.generation.value, dtype=dtype),
         name=path.stem,
+        **optional,
     )
     try:
         consistency.check(detector)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
     return detector
+
+
+def _map(given: Any, dtype: Any, preset: Path) -> GridMap | None:
+    if given is None:
+        return None
+    raise ValueError(f"{preset.name}: map {given.file} cannot be read in this version")
 
 
 def _sensors(table: Any, dtype: Any, where: str) -> SensorArray:
@@ -137,8 +151,9 @@ def describe(name_or_path: str | Path) -> Iterator[ParameterRow]:
         ValueError: as `read_preset`.
     """
     preset = read_preset(name_or_path)
-    for name, owner in schema.TABLES.items():
-        yield from _rows(name, getattr(preset, name), dict(specs(owner)))
+    for name, owner in (schema.TABLES | model.OPTIONAL).items():
+        if getattr(preset, name) is not None:
+            yield from _rows(name, getattr(preset, name), dict(specs(owner)))
     generation = preset.quanta.generation
     yield ParameterRow("quanta.generation", generation.value, "1", generation.source, "of NEST's constants")
     for side in ("top", "bottom"):
@@ -150,6 +165,8 @@ def describe(name_or_path: str | Path) -> Iterator[ParameterRow]:
 def _rows(table: str, content: Any, of: dict, *, prefix: str = "") -> Iterator[ParameterRow]:
     for name, spec in of.items():
         quantity = getattr(content, name)
-        yield ParameterRow(
-            f"{table}.{name}", quantity.value, quantity.unit, quantity.source, prefix + spec.description
-        )
+        if quantity is None:
+            continue
+        value = quantity.file if spec.kind == "map" else quantity.value
+        description = prefix + spec.description
+        yield ParameterRow(f"{table}.{name}", value, quantity.unit, quantity.source, description)

@@ -18,7 +18,7 @@ class Spec:
     low: float
     high: float
     description: str
-    kind: str  # "float", "floats" (a list) or "int"
+    kind: str  # "float", "floats" (a list), "int" or "map" (a file, optional)
 
 
 def _spec(unit: str, low: float, high: float, description: str, kind: str) -> dict[str, Spec]:
@@ -38,6 +38,11 @@ def leaves(unit: str, low: float, high: float, description: str) -> Any:
 def setting(unit: str, low: int, high: int, description: str) -> Any:
     """An integer that changes what is compiled."""
     return eqx.field(static=True, metadata=_spec(unit, low, high, description, "int"))
+
+
+def supplied(unit: str, low: float, high: float, description: str) -> Any:
+    """A `GridMap` that a preset may name a file for; None where it does not."""
+    return eqx.field(default=None, metadata=_spec(unit, low, high, description, "map"))
 
 
 def subtree() -> Any:

@@ -64,12 +64,32 @@ def _check(quantity: Quantity, spec: Spec) -> Quantity:
     return quantity
 
 
+class MapFile(BaseModel):
+    """A supplied map: its file beside the preset, its unit and its source."""
+
+    model_config = _STRICT
+
+    file: StrictStr
+    unit: StrictStr
+    source: Annotated[StrictStr, Field(min_length=3)]
+
+
+def _check_map(given: MapFile, spec: Spec) -> MapFile:
+    if given.unit != spec.unit:
+        raise ValueError(f'unit is "{given.unit}": use "{spec.unit}"')
+    return given
+
+
 def _annotated(spec: Spec) -> Any:
+    if spec.kind == "map":
+        return Annotated[MapFile | None, AfterValidator(lambda given: given and _check_map(given, spec))]
     return Annotated[Quantity, AfterValidator(lambda quantity: _check(quantity, spec))]
 
 
 def _table(owner: type, **extra: Any) -> type[BaseModel]:
-    fields: dict[str, Any] = {name: (_annotated(spec), ...) for name, spec in specs(owner)}
+    fields: dict[str, Any] = {
+        name: (_annotated(spec), None if spec.kind == "map" else ...) for name, spec in specs(owner)
+    }
     return create_model(f"{owner.__name__}Table", __config__=_STRICT, **extra, **fields)
 
 
@@ -117,6 +137,7 @@ Preset = create_model(
     quanta=(QuantaTable, ...),
     sensors=(SensorsTable, ...),
     **{name: (_table(owner), ...) for name, owner in TABLES.items()},  # type: ignore[call-overload]
+    **{name: (_table(owner) | None, None) for name, owner in model.OPTIONAL.items()},  # type: ignore[call-overload]
 )
 
 
@@ -186,7 +207,7 @@ def _known_keys(place: tuple, content: Mapping[str, Any]) -> dict[str, Spec | No
             layout = content["sensors"][parents[1]].get("layout")
             return {"layout": None, **dict(specs(LAYOUTS[layout]))}
     elif len(parents) == 1:
-        owner = TABLES.get(parents[0])
+        owner = (TABLES | model.OPTIONAL).get(parents[0])
         return dict(specs(owner)) if owner else {"generation": None}
     return dict.fromkeys(Quantity.model_fields)
 

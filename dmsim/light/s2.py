@@ -8,7 +8,7 @@ from dmsim.light.detection import choose_sensor, cumulative
 from dmsim.light.photoelectrons import photoelectrons
 from dmsim.light.timing import two_exponentials
 from dmsim.ragged import Pages
-from dmsim.records import Deposits, ElectronClouds, ElectronList, Hits, Signal
+from dmsim.records import ElectronClouds, ElectronList, Hits, Signal
 
 _STREAMS = tuple(0x52000000 + (k << 16) for k in range(4))  # plus the photon's number within its electron
 
@@ -16,23 +16,24 @@ _STREAMS = tuple(0x52000000 + (k << 16) for k in range(4))  # plus the photon's 
 def sample_s2_hits(
     keys: rng.Words,
     detector: Detector,
-    deposits: Deposits,
     clouds: ElectronClouds,
     electrons: ElectronList,
     pages: Pages,
+    *,
+    n_events: int,
 ) -> Hits:
     """Sensor, time and charge of each detected S2 photon.
 
     Light leaves uniformly along the electron's way through the gap, delayed by the gas excimer's decay.
-    All electrons of a deposit share the light pattern of their cloud.
+    All electrons of a cloud share one light pattern.
 
     Args:
-        keys: one key a deposit.
+        keys: one key a cloud.
         detector: of its parts the light, electroluminescence and electronics.
-        deposits: in the liquid.
-        clouds: of the same deposits.
-        electrons: of the same deposits, with their detected photons.
+        clouds: with those keys.
+        electrons: of the same clouds, with their detected photons.
         pages: of photons, with electrons as parents.
+        n_events: of the batch.
 
     Gradient: pathwise and implicit in time, weight in counts and sensor, matched-normal in the double
         photoelectron.
@@ -41,8 +42,8 @@ def sample_s2_hits(
     dtype = electrons.time_ns.dtype
     gas, electronics = detector.electroluminescence, detector.electronics
     electron = pages.parent
-    deposit = jnp.broadcast_to(electrons.deposit[electron][:, None], pages.child.shape)
-    key = rng.Words(keys.first[deposit], keys.second[deposit])
+    cloud = jnp.broadcast_to(electrons.cloud[electron][:, None], pages.child.shape)
+    key = rng.Words(keys.first[cloud], keys.second[cloud])
     number = electrons.index[electron][:, None]
 
     def counter(stream):
@@ -54,7 +55,7 @@ def sample_s2_hits(
     u_double, _ = rng.uniform_pair(key, number, counter(3), dtype=dtype)
 
     pattern = detector.light.s2_pattern(detector.geometry, clouds.x_mm, clouds.y_mm, clouds.spread_mm)
-    sensor, sensor_weight = choose_sensor(u_sensor, deposit, cumulative(pattern), pattern)
+    sensor, sensor_weight = choose_sensor(u_sensor, cloud, cumulative(pattern), pattern)
     decay_ns = two_exponentials(
         u_which,
         u_decay,
@@ -71,13 +72,13 @@ def sample_s2_hits(
     weight = (relax.weight(electrons.n_photons) * electrons.weight)[electron][:, None] * sensor_weight
     charge = photoelectrons(u_double, z_charge, electronics) * pages.valid
     return Hits(
-        event=deposits.event[deposit].reshape(-1),
+        event=clouds.event[cloud].reshape(-1),
         sensor=sensor.reshape(-1),
         time_ns=time_ns.reshape(-1),
         charge_pe=charge.reshape(-1),
         weight=(weight * pages.valid).reshape(-1),
-        signal=jnp.full(deposit.size, Signal.S2.value, jnp.int32),
+        signal=jnp.full(cloud.size, Signal.S2.value, jnp.int32),
         valid=pages.valid.reshape(-1),
         n_overflow=pages.n_overflow + electrons.n_overflow,
-        n_events=deposits.n_events,
+        n_events=n_events,
     )

@@ -47,7 +47,7 @@ def _hits(
     electrons = charge.sample_electrons(charge_keys, detector, clouds, pages)
     n_photons = electrons.n_photons.astype(jnp.int32)
     pages = ragged.paginate(n_photons, page_size=_S2_PAGE, n_pages=sizes.s2)
-    s2 = light.sample_s2_hits(light_keys, detector, deposits, clouds, electrons, pages)
+    s2 = light.sample_s2_hits(light_keys, detector, clouds, electrons, pages, n_events=deposits.n_events)
 
     def join(a, b):
         return jnp.concatenate([a, b])

@@ -105,6 +105,7 @@ def test_electrons_have_the_gain_its_fano_factor_and_the_clouds_spread():
     n = 64_000
     one = jnp.ones(1, jnp.float32)
     cloud = ElectronClouds(
+        event=jnp.zeros(1, jnp.int32),
         n_electrons=n * one,
         weight=one,
         time_ns=5e3 * one,

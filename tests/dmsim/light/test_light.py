@@ -36,6 +36,7 @@ DEPOSIT = Deposits(
     n_events=1,
 )
 CLOUD = ElectronClouds(
+    event=jnp.zeros(1, jnp.int32),
     n_electrons=4096 * ONE,
     weight=ONE,
     time_ns=3e4 * ONE,
@@ -66,14 +67,14 @@ def s2():
     n, each = 4096, 16
     pages = ragged.paginate(jnp.full(n, each), page_size=16, n_pages=n + 9)
     electrons = ElectronList(
-        deposit=jnp.zeros(n, jnp.int32),
+        cloud=jnp.zeros(n, jnp.int32),
         index=jnp.arange(n),
         time_ns=jnp.full(n, 3e4, jnp.float32),
         n_photons=jnp.full(n, 16, jnp.float32),
         weight=jnp.ones(n, jnp.float32),
         n_overflow=jnp.int32(0),
     )
-    return columns(eqx.filter_jit(light.sample_s2_hits)(KEYS, DETECTOR, DEPOSIT, CLOUD, electrons, pages))
+    return columns(eqx.filter_jit(light.sample_s2_hits)(KEYS, DETECTOR, CLOUD, electrons, pages, n_events=1))
 
 
 def pattern(signal, x_mm):
