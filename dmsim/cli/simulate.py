@@ -1,7 +1,6 @@
 """`dmsim simulate`: a source in a detector, at one of four depths, into files."""
 
 import argparse
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -125,8 +124,10 @@ def _source_options(source: Callable[..., Any], args: argparse.Namespace) -> dic
         if not equals:
             raise ValueError(f"--option {text}: give NAME=VALUE")
         texts[name] = value
-    keywords = [p for p in inspect.signature(source).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    taken = {p.name: p for p in keywords if p.name not in ("n_events", "first_event")}
+    from dmsim import sources
+
+    keywords = sources.options(source)
+    taken = {name: p for name, p in keywords.items() if name not in ("n_events", "first_event")}
     for name in (*options, *texts):
         if name not in taken:
             known = ", ".join(taken) or "none"

@@ -1,7 +1,11 @@
-"""Where and when the events of a source happen: uniform in the active volume, evenly spaced in time."""
+"""Where and when the events of a source happen: uniform in the active volume, at a rate.
+
+Every source takes the options of `place` and hands them on; `Where` is their type.
+"""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Required, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dmsim import rng
 from dmsim.detector import Detector
 from dmsim.records import Deposits, Interaction
+from dmsim.sources.clock import event_times_ns
 
 _SOURCES = -1  # branch of the user's key that is no event number, so that no stage shares these draws
 _RADIUS, _HEIGHT, ENERGY = range(3)  # counters of the draws of an event
@@ -18,6 +23,18 @@ _RADIUS, _HEIGHT, ENERGY = range(3)  # counters of the draws of an event
 KR83M_KEV = (9.4, 32.1, 41.5)  # second step, first step, both; NEST, arXiv:2211.10726
 
 MAX_EVENTS = 2**31 - 1  # event numbers are int32 inside compiled code
+
+
+class Where(TypedDict, total=False):
+    """What every source takes: how many events, at which rate, in which part of the active volume."""
+
+    n_events: Required[int]
+    first_event: int
+    rate_hz: float
+    timing: str
+    r_max_mm: float | None
+    z_min_mm: float | None
+    z_max_mm: float | None
 
 
 class Placed(NamedTuple):
@@ -30,9 +47,9 @@ class Placed(NamedTuple):
     first_event: int
     event_time_ns: np.ndarray
 
-    def uniform(self) -> Float[Array, "event"]:
-        """A uniform in (0, 1) an event, for its energy."""
-        return rng.uniform_pair(self.keys, 0, ENERGY, dtype=self.x_mm.dtype)[0]
+    def uniform(self, number: int = 0) -> Float[Array, "event"]:
+        """A uniform in (0, 1) an event; another for each number."""
+        return rng.uniform_pair(self.keys, number, ENERGY, dtype=self.x_mm.dtype)[0]
 
 
 def place(
@@ -40,22 +57,24 @@ def place(
     detector: Detector,
     *,
     n_events: int,
-    first_event: int,
-    rate_hz: float,
-    r_max_mm: float | None,
-    z_min_mm: float | None,
-    z_max_mm: float | None,
+    first_event: int = 0,
+    rate_hz: float = 100.0,
+    timing: str = "even",
+    r_max_mm: float | None = None,
+    z_min_mm: float | None = None,
+    z_max_mm: float | None = None,
 ) -> Placed:
     """Events uniform in the active cylinder, or in a smaller one inside it.
 
-    An event's place depends on the key and on its number in the run alone.
+    An event's place and time depend on the key and on its number in the run alone.
 
     Args:
         key: of the run.
         detector: whose geometry bounds the volume.
         n_events: events of this batch, >= 1.
         first_event: number of the batch's first event in the run, >= 0.
-        rate_hz: events come 1/rate apart on the detector's clock, from 1/rate on; > 0 to 1e9.
+        rate_hz: of events on the detector's clock, > 0 to 1e9.
+        timing: "even", 1/rate apart from 1/rate on; or "poisson", exponential gaps from 1 ms on.
         r_max_mm: radial limit, > 0 to the detector's radius, which is also the default.
         z_min_mm: lower limit, from the cathode (default) upwards.
         z_max_mm: upper limit, up to the gate at 0 (default).
@@ -67,13 +86,7 @@ def place(
     """
     _check_whole("n_events", n_events, 1, MAX_EVENTS)
     _check_whole("first_event", first_event, 0, MAX_EVENTS - n_events)
-    if not 0 < rate_hz <= 1e9:
-        raise ValueError(f"rate_hz is {rate_hz} Hz: must be above 0 and at most 1e9 Hz")
-    spacing_ns = round(1e9 / rate_hz)
-    if (first_event + n_events) * spacing_ns >= 2**63:
-        raise ValueError(
-            f"rate_hz is {rate_hz} Hz: {first_event + n_events} events overflow the clock of 2^63 ns"
-        )
+    times = event_times_ns(key, rate_hz=rate_hz, timing=timing, first_event=first_event, n_events=n_events)
     geometry = detector.geometry
     _check_limits(detector, r_max_mm, z_min_mm, z_max_mm)
     dtype = geometry.radius_mm.dtype
@@ -91,8 +104,7 @@ def place(
         y_mm=r_mm * jnp.sin(angle),
         z_mm=bottom + (top - bottom) * depth,
         first_event=first_event,
-        # the run starts one interval before its first event: samples before an event have times above 0
-        event_time_ns=(first_event + 1 + np.arange(n_events, dtype=np.int64)) * spacing_ns,
+        event_time_ns=times,
     )
 
 
@@ -129,17 +141,44 @@ def single_deposits(placed: Placed, energy_kev: Float[Array, "event"], interacti
     Raises:
         ValueError: for an unknown interaction, or an energy that it does not have.
     """
-    n_events = placed.x_mm.shape[0]
     if Interaction.named(interaction) is Interaction.KR83M:
         check_kr83m_energy(energy_kev)
+    dtype = placed.x_mm.dtype
+    energy = jnp.broadcast_to(jnp.asarray(energy_kev, dtype), placed.x_mm.shape)[:, None]
+    return several_deposits(placed, energy, [interaction])
+
+
+def several_deposits(
+    placed: Placed,
+    energy_kev: Float[Array, "event site"],
+    interactions: Sequence[str],
+    *,
+    time_ns: Float[Array, "event site"] | None = None,
+    away_mm: Float[Array, "event site 3"] | None = None,
+) -> Deposits:
+    """The same number of deposits in each event.
+
+    Args:
+        placed: the events.
+        energy_kev: of each deposit, >= 0.
+        interactions: one name a site.
+        time_ns: from the event's start; 0 if not given.
+        away_mm: displacement from the event's place, inside of the detector; none if not given.
+    """
+    dtype = placed.x_mm.dtype
+    n_events, n_sites = energy_kev.shape
+    kinds = [Interaction.named(name).value for name in interactions]
+    places = jnp.stack([placed.x_mm, placed.y_mm, placed.z_mm], axis=1)[:, None, :]
+    places = jnp.broadcast_to(places, (n_events, n_sites, 3)) if away_mm is None else places + away_mm
+    x_mm, y_mm, z_mm = (places[:, :, axis].ravel() for axis in range(3))
     return Deposits(
-        event=jnp.arange(n_events, dtype=jnp.int32),
-        interaction=jnp.full(n_events, Interaction.named(interaction).value, jnp.int32),
-        energy_kev=jnp.broadcast_to(jnp.asarray(energy_kev, placed.x_mm.dtype), (n_events,)),
-        x_mm=placed.x_mm,
-        y_mm=placed.y_mm,
-        z_mm=placed.z_mm,
-        time_ns=jnp.zeros(n_events, placed.x_mm.dtype),
+        event=jnp.repeat(jnp.arange(n_events, dtype=jnp.int32), n_sites),
+        interaction=jnp.tile(jnp.asarray(kinds, jnp.int32), n_events),
+        energy_kev=energy_kev.astype(dtype).ravel(),
+        x_mm=x_mm,
+        y_mm=y_mm,
+        z_mm=z_mm,
+        time_ns=jnp.zeros(n_events * n_sites, dtype) if time_ns is None else time_ns.astype(dtype).ravel(),
         first_event=jnp.asarray(placed.first_event, jnp.int32),
         event_time_ns=placed.event_time_ns,
         n_events=n_events,

@@ -10,7 +10,7 @@ from scipy import integrate, stats
 import dmsim
 from dmsim import sources
 from dmsim.records import Interaction
-from dmsim.sources import tritium
+from dmsim.sources import beta, spectra
 
 # statistical tests here: Kolmogorov-Smirnov and chi-square, each with p > 1e-5; seeds are fixed
 P_MIN = 1e-5
@@ -251,7 +251,7 @@ def _ch3t_cdf(endpoint_kev=18.591):
 def test_tritium_spectrum(detector):
     energy = np.asarray(_make("ch3t", detector, n_events=100_000).energy_kev)
     assert stats.kstest(energy, _ch3t_cdf()).pvalue > P_MIN
-    assert energy.max() < tritium.Q_KEV
+    assert energy.max() < spectra.TRITIUM.endpoint_kev
     # the mean energy of tritium's betas is 5.68 keV (ICRU 56); 1e5 decays fix it to 0.013 keV
     assert energy.mean() == pytest.approx(5.68, abs=0.05)
 
@@ -267,7 +267,9 @@ def test_tritium_test_can_fail(bias, detector):
 def test_tritium_quantiles(x64):
     """The interpolated quantile function inverts the CDF to 1e-4."""
     uniform = jnp.linspace(1e-4, 1 - 1e-6, 1001)
-    np.testing.assert_allclose(_ch3t_cdf()(np.asarray(tritium.energy_kev(uniform))), uniform, atol=1e-4)
+    np.testing.assert_allclose(
+        _ch3t_cdf()(np.asarray(beta.energy_kev(uniform, [spectra.TRITIUM]))), uniform, atol=1e-4
+    )
 
 
 # krypton
