@@ -9,9 +9,15 @@ Forward values are exact (integers, real thresholds). Each rule is one of
 - *conditional*: what passed a threshold under Gaussian noise carries P / stop(P), P the probability to pass.
 - *straight-through*: the gradient of a smooth stand-in, the value of the hard one.
 
+`finite_jumps` reruns the chain with moved counts instead: unbiased, and dearer.
+
 Source of the rules: Figurnov et al., arXiv:1805.08498 (implicit); Bengio et al., arXiv:1308.3432
 (straight-through); Fu & Hu, "Conditional Monte Carlo", 1997 (smoothed perturbation analysis).
 """
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +34,43 @@ _NEGLIGIBLE = 1e-9  # probability under that grain, and under the least pmf(0), 
 stop = jax.lax.stop_gradient
 
 
-def straight_through(hard: Array, smooth: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The value of `hard` with the gradient of `smooth`. Gradient: straight-through."""
-    return smooth + jax.lax.stop_gradient(hard - smooth)
+class Draw(NamedTuple):
+    """One discrete draw of a chain, as `finite_jumps` needs it."""
+
+    variable: Array  # that the law depends on
+    up: Array  # rate at which the count goes one up as the variable grows
+    down: Array  # the same, from one below
+
+
+class Tape:
+    """While it is entered, draws are noted on it, moved by its jumps and cut from the gradient."""
+
+    def __init__(self, jumps: Sequence[Array] | Array):
+        self._jumps = jumps
+        self.draws: list[Draw] = []
+
+    def __enter__(self) -> "Tape":
+        self._token = _TAPE.set(self)
+        return self
+
+    def __exit__(self, *_) -> None:
+        _TAPE.reset(self._token)
+
+    def note(self, count: Array, variable: Array, up: Array, down: Array) -> Array:
+        """The count, moved. Gradient: none; it is in the draw's rates."""
+        number = len(self.draws)
+        self.draws.append(Draw(variable, stop(up), stop(down)))
+        return stop(count) + self._jumps[number] if number < len(self._jumps) else stop(count)
+
+
+_TAPE: ContextVar[Tape | None] = ContextVar("tape", default=None)
 
 
 def round_through(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Round to the nearest integer. Gradient: straight-through (that of x)."""
+    tape = _TAPE.get()
+    if tape is not None:
+        return tape.note(jnp.round(x), x, jnp.ones_like(x), jnp.ones_like(x))
     return x + jax.lax.stop_gradient(jnp.round(x) - x)
 
 
@@ -123,7 +159,6 @@ def _expand(u: Array, mean: Array, std: Array, skew: Array, kurtosis: Array) -> 
     return jnp.round(mean + spread * w)
 
 
-@jax.custom_jvp
 def binomial(u: Float[Array, "..."], n: Float[Array, "..."], p: Float[Array, "..."]) -> Float[Array, "..."]:
     """The Binomial(n, p) count at lower-tail probability u, as a float.
 
@@ -136,6 +171,21 @@ def binomial(u: Float[Array, "..."], n: Float[Array, "..."], p: Float[Array, "..
 
     Gradient: matched-normal, in n and in p.
     """
+    count, tape = _binomial(u, n, p), _TAPE.get()
+    if tape is None:
+        return count
+    held = jnp.clip(stop(p), 0.0, 1.0)
+    inside = (held > 0) & (held < 1)
+    chance = jnp.where(inside, held, 0.5)
+    # n moves with the draw that made it: only p is this draw's own
+    p = jnp.broadcast_to(p, count.shape)
+    return tape.note(
+        count, p, jnp.where(inside, (n - count) / (1 - chance), n), jnp.where(inside, count / chance, n)
+    )
+
+
+@jax.custom_jvp
+def _binomial(u, n, p):
     dtype = jnp.result_type(u, n, p)
     u, n, p = jnp.broadcast_arrays(jnp.asarray(u, dtype), jnp.asarray(n, dtype), jnp.asarray(p, dtype))
     p = jnp.clip(p, 0.0, 1.0)
@@ -156,11 +206,11 @@ def binomial(u: Float[Array, "..."], n: Float[Array, "..."], p: Float[Array, "..
     return jnp.where(flip, n - k, k)
 
 
-@binomial.defjvp
+@_binomial.defjvp
 def _binomial_jvp(primals, tangents):
     u, n, p = primals
     _, dn, dp = tangents
-    k = binomial(u, n, p)
+    k = _binomial(u, n, p)
     n, p = jnp.asarray(n, k.dtype), jnp.clip(jnp.asarray(p, k.dtype), 0.0, 1.0)
     excess = k - n * p
     inside = (p > 0) & (p < 1)
@@ -169,7 +219,6 @@ def _binomial_jvp(primals, tangents):
     return k, by_n * dn + by_p * dp
 
 
-@jax.custom_jvp
 def poisson(u: Float[Array, "..."], mean: Float[Array, "..."]) -> Float[Array, "..."]:
     """The Poisson count at lower-tail probability u, as a float.
 
@@ -181,6 +230,17 @@ def poisson(u: Float[Array, "..."], mean: Float[Array, "..."]) -> Float[Array, "
 
     Gradient: matched-normal.
     """
+    count, tape = _poisson(u, mean), _TAPE.get()
+    if tape is None:
+        return count
+    mean = jnp.broadcast_to(mean, count.shape)
+    some = stop(mean) > 0
+    down = jnp.where(some, count / jnp.where(some, stop(mean), 1.0), 1.0)
+    return tape.note(count, mean, jnp.ones_like(count), down)
+
+
+@jax.custom_jvp
+def _poisson(u, mean):
     dtype = jnp.result_type(u, mean)
     u, mean = jnp.broadcast_arrays(jnp.asarray(u, dtype), jnp.asarray(mean, dtype))
     mean = jnp.maximum(mean, 0.0)
@@ -193,11 +253,11 @@ def poisson(u: Float[Array, "..."], mean: Float[Array, "..."]) -> Float[Array, "
     return jnp.where(small, k_small, jnp.maximum(k_large, 0.0))
 
 
-@poisson.defjvp
+@_poisson.defjvp
 def _poisson_jvp(primals, tangents):
     u, mean = primals
     _, dmean = tangents
-    k = poisson(u, mean)
+    k = _poisson(u, mean)
     mean = jnp.asarray(mean, k.dtype)
     positive = mean > 0
     rate = jnp.where(positive, (k + mean) / jnp.where(positive, 2 * mean, 1.0), 1.0)
