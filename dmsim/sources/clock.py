@@ -2,13 +2,15 @@
 
 Poisson times are sums of exponential gaps, and a batch must not have to draw all gaps before it. So events
 come in blocks of 4096 that each take a Gamma(4096) time, drawn by the block's number; inside of a block the
-4096 gaps, drawn by the event's number, are scaled to add up to it. Gaps divided by their sum are independent of
-that sum (Lukacs, Ann. Math. Stat. 26 (1955) 319): this is the Poisson process, exactly.
+4096 gaps, drawn by the event's number, are scaled to add up to it. Gaps divided by their sum are independent
+of that sum (Lukacs, Ann. Math. Stat. 26 (1955) 319): this is the Poisson process, exactly.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jax.core import Tracer
+from jaxtyping import Int, PRNGKeyArray
 
 from dmsim import rng
 
@@ -101,21 +103,19 @@ def branch(key: PRNGKeyArray, *indices: int) -> rng.Words:
     Raises:
         ValueError: if the key itself is being traced.
     """
-    if isinstance(key, jax.core.Tracer):
+    if isinstance(key, Tracer):
         raise ValueError("key is being traced by jax.jit or jax.vmap: events on a clock need its value")
     with jax.ensure_compile_time_eval():
         return rng.fold(rng.words_of(key), *indices)
 
 
-def uniforms(
-    words: rng.Words, *indices: Int[Array | np.ndarray, "..."] | int, second: bool = False
-) -> np.ndarray:
+def uniforms(words: rng.Words, *indices: Int[np.ndarray, "..."] | int, second: bool = False) -> np.ndarray:
     """A uniform in (0, 1) with 52 bits for each broadcast element of the indices; the pair's other on demand.
 
     Host numbers in double precision: a delay of 100 ns after hours needs more than 23 bits.
     """
     with jax.ensure_compile_time_eval():
-        folded = rng.fold(words, *indices)
-        drawn = rng.threefry2x32(folded, np.uint32(int(second)), np.uint32(0))
+        folded = rng.fold(words, *(jnp.asarray(index) for index in indices))
+        drawn = rng.threefry2x32(folded, jnp.uint32(int(second)), jnp.uint32(0))
     high, low = (np.asarray(word, np.uint64) for word in drawn)
     return (((high << np.uint64(20)) | (low >> np.uint64(12))).astype(np.float64) + 0.5) * 2.0**-52
