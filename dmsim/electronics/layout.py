@@ -12,15 +12,17 @@ from jaxtyping import Int
 
 from dmsim.detector.model import Electronics
 
+_LONGEST = 2**31 - 2**16  # samples either side of a window's start: 32-bit integers hold a record's place
+
 
 class Layout(NamedTuple):
     """Host arrays, unpadded: the place of every hit and the header of every record."""
 
     sample: Int[np.ndarray, "hit"]  # that holds the arrival, from the event's start
     position: Int[np.ndarray, "hit"]  # of it in the flat buffer; -1 for a hit that is not valid
-    event: Int[np.ndarray, "record"]
+    event: Int[np.ndarray, "record"]  # or readout window, where windows were given
     channel: Int[np.ndarray, "record"]
-    start_sample: Int[np.ndarray, "record"]
+    start_sample: Int[np.ndarray, "record"]  # from the start of the event, or of the window
     length: Int[np.ndarray, "record"]
     pulse_length: Int[np.ndarray, "record"]
     record_i: Int[np.ndarray, "record"]
@@ -40,8 +42,13 @@ def lay_out(
     valid: np.ndarray,
     *,
     n_sensors: int,
+    window: Int[np.ndarray, "event"] | None = None,
+    offset_sample: Int[np.ndarray, "event"] | None = None,
 ) -> Layout:
     """Group hits into pulses and pulses into records.
+
+    Events that overlap in time share a readout window: hits of different events on one sensor are then one
+    pulse where they meet. Records belong to windows, and their samples count from the window's start.
 
     Args:
         electronics: sample length, readout window and record length.
@@ -50,26 +57,39 @@ def lay_out(
         time_ns: of each hit, from the event's start.
         valid: which hits there are.
         n_sensors: of the detector.
+        window: number of the readout window of each event, >= 0; each event its own if not given.
+        offset_sample: start of each event in its window [samples]; 0 if not given.
+
+    Raises:
+        ValueError: if a window is longer than 2^31 samples (21 s of 10 ns).
 
     Gradient: none (integers).
     """
     sample_ns, per_record = electronics.sample_ns, electronics.samples_per_record
     before = electronics.zle_samples_before
-    window = electronics.pulse_samples + electronics.zle_samples_after
+    after = electronics.pulse_samples + electronics.zle_samples_after
     rows = np.flatnonzero(valid)
     sample_of_hit = np.floor(time_ns / sample_ns).astype(np.int32)
     sample = sample_of_hit[rows].astype(np.int64)
-    series = event[rows].astype(np.int64) * n_sensors + sensor[rows]
-    # one sortable integer; 2^31 samples either side of an event's start are 21 s
+    if offset_sample is not None:
+        sample += np.asarray(offset_sample, np.int64)[event[rows]]
+    if np.any(np.abs(sample) >= _LONGEST):
+        raise ValueError(
+            f"a hit lies {np.abs(sample).max()} samples from the start of its readout window: "
+            "must be under 2^31"
+        )
+    window_of_hit = event[rows] if window is None else np.asarray(window)[event[rows]]
+    series = window_of_hit.astype(np.int64) * n_sensors + sensor[rows]
+    # one sortable integer
     order = np.argsort((series << 32) + (sample + 2**31))
     rows, sample, series = rows[order], sample[order], series[order]
 
     first = np.ones(rows.size, bool)
-    first[1:] = (series[1:] != series[:-1]) | (sample[1:] - sample[:-1] > before + window)
+    first[1:] = (series[1:] != series[:-1]) | (sample[1:] - sample[:-1] > before + after)
     starts = np.flatnonzero(first)
     lasts = np.append(starts[1:], rows.size)[: starts.size] - 1
     start_sample = sample[starts] - before
-    pulse_length = sample[lasts] + window - start_sample
+    pulse_length = sample[lasts] + after - start_sample
     n_records = -(-pulse_length // per_record)
     first_record = np.cumsum(n_records) - n_records
     pulse_of_hit = np.cumsum(first) - 1

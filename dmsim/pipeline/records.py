@@ -32,8 +32,37 @@ def _render(words, detector, hits, sample, position, *header):
     )
 
 
-def _records_of(words: rng.Words, detector: Detector, deposits: Deposits, hits: Hits) -> RawRecords:
-    """Records of one batch, sorted by (event, start, channel)."""
+def read_out(
+    words: rng.Words,
+    detector: Detector,
+    hits: Hits,
+    *,
+    first_event: int,
+    n_events: int,
+    event_time_ns: np.ndarray | None = None,
+    window: np.ndarray | None = None,
+    offset_sample: np.ndarray | None = None,
+) -> RawRecords:
+    """Records of a batch of hits, sorted by (event, start, channel).
+
+    Events that overlap in time can share a readout window; what is said of an event below is then said of a
+    window: records carry its number, and samples count from its start.
+
+    Args:
+        words: the user's key.
+        detector: of its parts the electronics.
+        hits: of any number of events.
+        first_event: number in the run of the batch's event 0; noise is keyed by it.
+        n_events: of the records.
+        event_time_ns: start of each event on the detector's clock, int64.
+        window: number of the readout window of each event of the hits; each event its own if not given.
+        offset_sample: start of each event in its window [samples], int64; 0 if not given.
+
+    Raises:
+        ValueError: under `jax.jit` or `jax.vmap`, or if a window is too long (`electronics.lay_out`).
+
+    Gradient: as `simulate_records`, of the hits and the electronics.
+    """
     host = partial(ragged.concrete, what="simulate_records")
     layout = electronics.lay_out(
         detector.electronics,
@@ -42,15 +71,16 @@ def _records_of(words: rng.Words, detector: Detector, deposits: Deposits, hits: 
         host(hits.time_ns),
         host(hits.valid),
         n_sensors=detector.light.sensors.n_sensors,
+        window=window,
+        offset_sample=offset_sample,
     )
     n, size = layout.n_records, ragged.bucket(layout.n_records)
 
     def pad(x, value=0):
         return np.concatenate([x, np.full(size - n, value, x.dtype)])
 
-    first_event = host(deposits.first_event)
     header = (
-        pad(layout.event) + first_event,
+        pad(layout.event) + np.int32(first_event),
         pad(layout.channel),
         pad(layout.start_sample),
         pad(layout.length),
@@ -71,9 +101,9 @@ def _records_of(words: rng.Words, detector: Detector, deposits: Deposits, hits: 
         data=data[rows] if isinstance(data, Tracer) else np.asarray(data)[rows],
         valid=np.ones(rows.size, bool),
         n_overflow=np.zeros((), np.int32),
-        first_event=first_event,
-        event_time_ns=deposits.event_time_ns,
-        n_events=deposits.n_events,
+        first_event=np.asarray(first_event, np.int32),
+        event_time_ns=event_time_ns,
+        n_events=n_events,
         sample_ns=detector.electronics.sample_ns,
         baseline_adc=detector.electronics.baseline_adc,
     )
@@ -108,7 +138,14 @@ def iterate_records(
         extra = len(padded) - len(part)
         padded_quanta = jax.tree.map(lambda x, extra=extra: jnp.pad(x, (0, extra)), part_quanta)
         hits = draw_hits(words, detector, padded, padded_quanta)
-        yield _records_of(words, detector, part, hits)
+        yield read_out(
+            words,
+            detector,
+            hits,
+            first_event=int(ragged.concrete(part.first_event, what="simulate_records")),
+            n_events=part.n_events,
+            event_time_ns=part.event_time_ns,
+        )
 
 
 def simulate_records(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> RawRecords:

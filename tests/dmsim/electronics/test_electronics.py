@@ -151,6 +151,29 @@ def test_no_hits_no_records():
     assert layout.position.tolist() == [-1, -1]
 
 
+def test_events_of_one_window_share_pulses():
+    time = np.array([100.0, 100.0, 100.0], np.float32)
+    event, ones = np.arange(3, dtype=np.int32), np.ones(3, bool)
+
+    def laid(**options):
+        return electronics.lay_out(REAL, event, np.zeros(3, np.int32), time, ones, n_sensors=7, **options)
+
+    offsets = np.array([0, 30, 4_000_000_000]) - np.array(
+        [0, 0, 3_999_000_000]
+    )  # beyond 32 bits is no matter
+    shared = laid(window=np.array([4, 4, 4]), offset_sample=offsets)
+    assert shared.event.tolist() == [4] * shared.n_records
+    assert shared.pulse.tolist() == [0, 0, 1, 1]
+    assert shared.start_sample[0] == 10 - BEFORE
+    assert shared.pulse_length[0] == BEFORE + 30 + WINDOW
+    assert shared.start_sample[2] == 10 + 1_000_000 - BEFORE
+    assert shared.position[1] == shared.position[0] + 30
+    assert (shared.sample == 10).all()  # from the event's start: the phase is the event's own
+    assert set(laid().pulse) == {0, 1, 2}  # by default each event is its own window
+    with pytest.raises(ValueError, match=r"lies 3000000010 samples from the start"):
+        laid(offset_sample=np.array([0, 0, 3_000_000_000]))
+
+
 # samples -------------------------------------------------------------------------------------------------
 
 
