@@ -176,12 +176,12 @@ def _one_line(error: ValidationError, content: Mapping[str, Any]) -> str:
 
 
 def _meant(place: tuple, content: Mapping[str, Any]) -> str | None:
-    """The known key that an unknown one resembles; one that the file lacks is preferred."""
+    """The known key that an unknown one resembles; one that the file lacks and needs is preferred."""
     given: Any = content
     for key in place[:-1]:
         given = given[key]
     known = list(_known_keys(place, content))
-    for candidates in ([key for key in known if key not in given], known):
+    for candidates in ([key for key in _needed(place, content) if key not in given], known):
         near = difflib.get_close_matches(str(place[-1]), candidates, n=1)
         if near:
             return near[0]
@@ -212,13 +212,19 @@ def _known_keys(place: tuple, content: Mapping[str, Any]) -> dict[str, Spec | No
     return dict.fromkeys(Quantity.model_fields)
 
 
+def _needed(place: tuple, content: Mapping[str, Any]) -> list[str]:
+    """The known keys less the supplied maps, which a preset may leave out."""
+    known = _known_keys(place, content)
+    return [key for key, spec in known.items() if spec is None or spec.kind != "map"]
+
+
 def _explain(place: tuple, finding: Any, content: Mapping[str, Any]) -> str:
     """One line about one finding, in the file's own terms."""
     name, kind, given = ".".join(map(str, place)), finding["type"], finding["input"]
     parent, key = ".".join(map(str, place[:-1])), str(place[-1])
     if kind == "extra_forbidden":
         meant = _meant(place, content)
-        hint = f"did you mean {meant}?" if meant else f"known are {', '.join(_known_keys(place, content))}"
+        hint = f"did you mean {meant}?" if meant else f"known are {', '.join(_needed(place, content))}"
         return f"unknown key {name}: {hint}"
     if key == "source" and kind == "string_too_short":
         return f"{parent}: source is empty: name it, or write assumed"
