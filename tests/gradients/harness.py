@@ -1,4 +1,4 @@
-"""Checks the gradient of any simulate function in every float leaf of the detector.
+"""Checks the gradient of any simulate function in every float leaf of the detector or of the deposits.
 
 For each leaf the derivative along a fixed direction (its own value, for a scalar: d/dlog) is taken twice,
 event by event: by forward-mode differentiation, and by a central finite difference with common random
@@ -11,8 +11,9 @@ numbers over the step by rounding. Under the null that is a false-positive rate 
 there are about 2,000, with fixed seeds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from zlib import crc32
 
 import equinox as eqx
@@ -22,7 +23,7 @@ import numpy as np
 
 SIGMAS = 4.9
 
-PerEvent = Callable[[object], dict[str, jax.Array]]  # detector -> functional -> one value an event
+PerEvent = Callable[[object], dict[str, jax.Array]]  # tree -> functional -> one value an event
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,11 @@ def leaf_paths(detector) -> Iterator[str]:
             yield jax.tree_util.keystr(path).lstrip(".")
 
 
-def _direction(name: str, leaf):
-    """A scalar's own value; for an array a fixed random vector of the size of its entries."""
+def _direction(name: str, leaf, along: Mapping[str, float | None]):
+    """What `along` says; else a scalar's own value, and for an array a random vector of its entries' size."""
+    if name in along:
+        shift = along[name]
+        return leaf if shift is None else jnp.full_like(leaf, shift)
     if leaf.ndim == 0:
         return leaf
     random = np.random.default_rng(crc32(name.encode())).standard_normal(leaf.shape)
@@ -70,22 +74,29 @@ def _direction(name: str, leaf):
 
 
 def compare(
-    per_event: PerEvent, detector, name: str, *, step: float = 0.01, largest_shift: float = 0.003
+    per_event: PerEvent,
+    tree,
+    name: str,
+    *,
+    step: float = 0.01,
+    largest_shift: float = 0.003,
+    along: Mapping[str, float | None] = MappingProxyType({}),
 ) -> list[Comparison]:
     """Gradient and reference of every functional along one leaf.
 
     Args:
-        per_event: functionals with one value an event, for a detector; randomness fixed inside.
-        detector: where to differentiate.
+        per_event: functionals with one value an event, for such a tree; randomness fixed inside.
+        tree: where to differentiate, a detector or deposits.
         name: dotted name of the leaf.
         step: of the finite difference, in units of the direction.
         largest_shift: the step is shortened until the steepest functional changes by no more (root mean
             square over events), which keeps the finite difference's own bias small.
+        along: directions of leaves: a common shift, or None for the leaf's own value.
     """
-    params, static = eqx.partition(detector, eqx.is_inexact_array)
+    params, static = eqx.partition(tree, eqx.is_inexact_array)
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     tangent = [
-        _direction(name, leaf) if jax.tree_util.keystr(path) == f".{name}" else jnp.zeros_like(leaf)
+        _direction(name, leaf, along) if jax.tree_util.keystr(path) == f".{name}" else jnp.zeros_like(leaf)
         for path, leaf in leaves
     ]
     if not any(bool(jnp.any(t != 0)) for t in tangent):

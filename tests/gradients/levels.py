@@ -83,7 +83,7 @@ def quanta(detector, n_events: int):
     """Functionals of simulate_quanta."""
     batch = deposits(detector, n_events)
 
-    def logs(detector, seed):
+    def logs(detector, seed, batch=batch):
         result = dmsim.simulate_quanta(jax.random.key(seed), detector, batch)
         return {
             "log photons": jnp.log(20 + result.n_photons),
@@ -94,11 +94,12 @@ def quanta(detector, n_events: int):
     other = logs(detector, 1)
     middle = jnp.log(20 + deposit_yields(detector, batch).n_electrons)
 
-    def per_event(detector):
-        values = logs(detector, 2)
+    def per_event(detector, batch=batch):
+        values = logs(detector, 2, batch)
         cube = 100 * (values["log electrons"] - middle) ** 3  # feels the skewness
         return _with_squares(values, other) | {"cube of log electrons": cube}
 
+    per_event.batch = batch
     return per_event
 
 
@@ -107,7 +108,7 @@ def areas(detector, n_events: int):
     batch = deposits(detector, n_events)
     calibration = detector
 
-    def values(detector, seed, calibration=calibration):
+    def values(detector, seed, batch=batch):
         result = dmsim.simulate_areas(jax.random.key(seed), detector, batch, calibration=calibration)
         return {
             "log S1": jnp.log(20 + result.s1_pe),
@@ -118,11 +119,12 @@ def areas(detector, n_events: int):
 
     other = values(detector, 1)
 
-    def per_event(detector):
+    def per_event(detector, batch=batch):
         corrected = dmsim.simulate_areas(jax.random.key(2), detector, batch)  # corrections follow the leaf
         own = {"log cS1": jnp.log(20 + corrected.cs1_pe), "log cS2": jnp.log(500 + corrected.cs2_pe)}
-        return _with_squares(values(detector, 2), other) | own | {"z": corrected.z_mm * 1e-3}
+        return _with_squares(values(detector, 2, batch), other) | own | {"z": corrected.z_mm * 1e-3}
 
+    per_event.batch = batch
     return per_event
 
 
@@ -130,7 +132,7 @@ def few_quanta(detector, n_events: int):
     """Mean areas of a few photons and electrons, often none, at areas and at hits."""
     batch = deposits(detector, n_events, kinds=(Interaction.NR,), low_kev=0.7, high_kev=2.0)
 
-    def per_event(detector):
+    def per_event(detector, batch=batch):
         areas = dmsim.simulate_areas(jax.random.key(5), detector, batch)
         hits = dmsim.simulate_hits(jax.random.key(5), detector, batch)
         charge = hits.charge_pe * hits.weight
@@ -146,6 +148,7 @@ def few_quanta(detector, n_events: int):
             "S2 of hits": total(Signal.S2) / 30,
         }
 
+    per_event.batch = batch
     return per_event
 
 
@@ -156,9 +159,9 @@ def hits(detector, n_events: int):
     )
     drift = detector.electrons.drift_time_ns(batch.z_mm)
     n_top = detector.light.sensors.n_top
-    sensors = detector.light.sensors
+    sensors, place = detector.light.sensors, batch
 
-    def per_event(detector):
+    def per_event(detector, batch=batch):
         result = dmsim.simulate_hits(jax.random.key(3), detector, batch)
 
         def total(weights, signal):
@@ -168,8 +171,8 @@ def hits(detector, n_events: int):
         charge = result.charge_pe * result.weight
         late = (result.time_ns - drift[result.event]) * 1e-3
         s1, s2 = total(charge, Signal.S1), total(charge, Signal.S2)
-        dx = sensors.x_mm[result.sensor] - batch.x_mm[result.event]
-        dy = sensors.y_mm[result.sensor] - batch.y_mm[result.event]
+        dx = sensors.x_mm[result.sensor] - place.x_mm[result.event]
+        dy = sensors.y_mm[result.sensor] - place.y_mm[result.event]
         near = jnp.exp(-(dx**2 + dy**2) / 20.0**2) * (result.sensor < n_top)
         prompt = jnp.exp(-result.time_ns / 15.0)
         return {
@@ -184,6 +187,7 @@ def hits(detector, n_events: int):
             "charge^2": total(result.charge_pe**2 * result.weight, Signal.S2) / s2,
         }
 
+    per_event.batch = batch
     return per_event
 
 
@@ -195,18 +199,18 @@ def records(detector, n_events: int):
     drift = np.asarray(detector.electrons.drift_time_ns(batch.z_mm))
     sample_ns, baseline = detector.electronics.sample_ns, detector.electronics.baseline_adc
 
-    sensors = detector.light.sensors
+    sensors, place = detector.light.sensors, batch
     adc_per_pe = float(detector.electronics.adc_per_pe)
 
-    def per_event(detector):
+    def per_event(detector, batch=batch):
         result = dmsim.simulate_records(jax.random.key(4), detector, batch)
         time = (result.start_sample[:, None] + np.arange(result.data.shape[1])) * float(sample_ns)
         used = np.arange(result.data.shape[1]) < result.length[:, None]
         pulse = jnp.where(used, baseline - result.data, 0.0)
         is_s1 = (time < 5_000)[:, :1]
         sensor = result.channel
-        dx = np.asarray(sensors.x_mm)[sensor] - np.asarray(batch.x_mm)[result.event]
-        dy = np.asarray(sensors.y_mm)[sensor] - np.asarray(batch.y_mm)[result.event]
+        dx = np.asarray(sensors.x_mm)[sensor] - np.asarray(place.x_mm)[result.event]
+        dy = np.asarray(sensors.y_mm)[sensor] - np.asarray(place.y_mm)[result.event]
         near = (np.exp(-(dx**2 + dy**2) / 20.0**2) * (sensor < sensors.n_top))[:, None]
         late = (time - drift[result.event][:, None]) * 1e-3
 
@@ -228,6 +232,7 @@ def records(detector, n_events: int):
             "power S2": total(pulse**2, ~is_s1) / s2 * 1e-2,
         }
 
+    per_event.batch = batch
     return per_event
 
 
@@ -236,7 +241,7 @@ class Plan:
     """How one level is checked."""
 
     detector: Callable
-    functionals: Callable  # (detector, n_events) -> detector -> functional -> one value an event
+    functionals: Callable  # (detector, n_events) -> (detector, batch) -> functional -> one value an event
     n_events: int
     step: float
     largest_shift: float
@@ -247,6 +252,22 @@ class Plan:
     def asserted(self, comparison) -> bool:
         """Whether a bias is a failure. A weight on lone pulses is not exact for sums of squared samples."""
         return not comparison.functional.startswith("power") or comparison.leaf in PATHWISE
+
+
+EVENT_LEAVES = {  # of the deposits, with the direction: a common shift, or None for the leaf's own value
+    "energy_kev": None,
+    "x_mm": None,
+    "y_mm": None,
+    "z_mm": None,
+    "time_ns": 200.0,
+}
+
+
+def of_deposits(plan: Plan, n_events: int):
+    """The plan's functionals as functions of the deposits, and those."""
+    detector = plan.detector()
+    per_event = plan.functionals(detector, n_events)
+    return lambda batch: per_event(detector, batch), per_event.batch
 
 
 PATHWISE = frozenset(

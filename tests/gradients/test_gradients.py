@@ -29,6 +29,35 @@ def test_gradients_agree_with_common_random_numbers(level):
     assert levels.PLANS[level].must_resolve <= resolved
 
 
+# what each level must feel of a deposit
+FELT = {
+    "quanta": {"energy_kev", "z_mm"},
+    "areas": {"energy_kev", "x_mm", "y_mm", "z_mm"},
+    "hits": {"energy_kev", "x_mm", "y_mm", "z_mm", "time_ns"},
+    "records": {"energy_kev", "x_mm", "y_mm", "z_mm", "time_ns"},
+}
+
+
+@pytest.mark.parametrize("level", FELT)
+def test_gradients_in_the_deposits_agree_with_common_random_numbers(level):
+    plan = levels.PLANS[level]
+    evaluate, batch = levels.of_deposits(plan, plan.n_events)
+    wrong, resolved = [], set()
+    for leaf in levels.EVENT_LEAVES:
+        found = harness.compare(
+            evaluate,
+            batch,
+            leaf,
+            step=plan.step,
+            largest_shift=plan.largest_shift,
+            along=levels.EVENT_LEAVES,
+        )
+        resolved |= {leaf for c in found if c.resolved}
+        wrong += [c for c in found if plan.asserted(c) and not c.within(plan.budget)]
+    assert not wrong
+    assert FELT[level] <= resolved
+
+
 @pytest.mark.parametrize(
     ("level", "leaf"),
     [
