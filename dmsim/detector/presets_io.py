@@ -15,7 +15,7 @@ from dmsim.detector.light import LightResponse
 from dmsim.detector.maps import GridMap
 from dmsim.detector.quantities import specs
 from dmsim.detector.sensors import SensorArray
-from dmsim.detector.yields import QuantaParameters
+from dmsim.detector.yields import OPTIONS, QuantaParameters
 
 _FOLDER = files("dmsim.detector") / "presets"
 
@@ -107,7 +107,7 @@ def load_detector(name_or_path: str | Path, *, dtype: Any = None) -> model.Detec
     detector = model.Detector(
         **{name: schema.TABLES[name](**fields) for name, fields in tables.items()},
         light=light,
-        quanta=QuantaParameters.nest(preset.quanta.generation.value, dtype=dtype),
+        quanta=QuantaParameters.nest(**{name: q.value for name, q in _quanta(preset).items()}, dtype=dtype),
         name=path.stem,
         **optional,
     )
@@ -122,6 +122,11 @@ def _map(given: Any, dtype: Any, preset: Path) -> GridMap | None:
     if given is None:
         return None
     raise ValueError(f"{preset.name}: map {given.file} cannot be read in this version")
+
+
+def _quanta(preset: Any) -> dict[str, Any]:
+    """What the table `quanta` of a preset states, by key."""
+    return {name: given for name, given in preset.quanta if given is not None}
 
 
 def _sensors(table: Any, dtype: Any, where: str) -> SensorArray:
@@ -154,8 +159,10 @@ def describe(name_or_path: str | Path) -> Iterator[ParameterRow]:
     for name, owner in (schema.TABLES | model.OPTIONAL).items():
         if getattr(preset, name) is not None:
             yield from _rows(name, getattr(preset, name), dict(specs(owner)))
-    generation = preset.quanta.generation
-    yield ParameterRow("quanta.generation", generation.value, "1", generation.source, "of NEST's constants")
+    meanings = {"generation": "of NEST's constants", "work_function": "whose energy a quantum"}
+    meanings |= {name: spec.description for name, spec in OPTIONS.items()}
+    for name, given in _quanta(preset).items():
+        yield ParameterRow(f"quanta.{name}", given.value, given.unit, given.source, meanings[name])
     for side in ("top", "bottom"):
         array = getattr(preset.sensors, side)
         layout = LAYOUTS[array.layout]

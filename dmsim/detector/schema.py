@@ -25,7 +25,7 @@ from dmsim.detector.geometry import Geometry
 from dmsim.detector.layouts import LAYOUTS
 from dmsim.detector.light import LightResponse
 from dmsim.detector.quantities import Spec, specs
-from dmsim.detector.yields import GENERATIONS
+from dmsim.detector.yields import GENERATIONS, OPTIONS, WORK_FUNCTIONS
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _Number = StrictInt | StrictFloat
@@ -103,17 +103,26 @@ ArrayTable = Annotated[
 ]
 
 
-def _check_generation(quantity: Quantity) -> Quantity:
-    if quantity.unit != "1" or quantity.value not in GENERATIONS:
-        known = ", ".join(f'"{name}"' for name in GENERATIONS)
-        raise ValueError(f'value {quantity.value!r}, unit "{quantity.unit}": use one of {known}, unit "1"')
-    return quantity
+def _one_of(names: tuple[str, ...]) -> Any:
+    """A quantity whose value is one of these names."""
+
+    def check(quantity: Quantity) -> Quantity:
+        if quantity.unit != "1" or quantity.value not in names:
+            known = ", ".join(f'"{name}"' for name in names)
+            raise ValueError(
+                f'value {quantity.value!r}, unit "{quantity.unit}": use one of {known}, unit "1"'
+            )
+        return quantity
+
+    return Annotated[Quantity, AfterValidator(check)]
 
 
 QuantaTable = create_model(
     "QuantaTable",
     __config__=_STRICT,
-    generation=(Annotated[Quantity, AfterValidator(_check_generation)], ...),
+    generation=(_one_of(GENERATIONS), ...),
+    work_function=(_one_of(WORK_FUNCTIONS) | None, None),  # type: ignore[arg-type]
+    **{name: (_annotated(spec) | None, None) for name, spec in OPTIONS.items()},  # type: ignore[call-overload]
 )
 SensorsTable = create_model(
     "SensorsTable", __config__=_STRICT, top=(ArrayTable, ...), bottom=(ArrayTable, ...)
@@ -208,7 +217,7 @@ def _known_keys(place: tuple, content: Mapping[str, Any]) -> dict[str, Spec | No
             return {"layout": None, **dict(specs(LAYOUTS[layout]))}
     elif len(parents) == 1:
         owner = (TABLES | model.OPTIONAL).get(parents[0])
-        return dict(specs(owner)) if owner else {"generation": None}
+        return dict(specs(owner)) if owner else {"generation": None, "work_function": None, **OPTIONS}
     return dict.fromkeys(Quantity.model_fields)
 
 

@@ -11,9 +11,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dmsim.detector.quantities import Spec
+
 Scalar = Float[Array, ""] | float  # a float only while a set of constants is being built
 
 GENERATIONS = ("2026", "2.3.12")
+WORK_FUNCTIONS = ("nest", "exo200")
+# what a preset may add to the generation; without, the generation's own holds, and no energy is too low
+OPTIONS = {
+    "fano_er": Spec("1", 0, 10, "constant Fano factor of electron recoils' quanta", "float"),
+    "fano_nr_ions": Spec("1", 0, 10, "Fano factor of nuclear recoils' ions", "float"),
+    "fano_nr_excitons": Spec("1", 0, 10, "Fano factor of nuclear recoils' excitons", "float"),
+    "min_energy_er_kev": Spec("keV", 0, 1000, "electron recoils below give no quanta", "float"),
+    "min_energy_nr_kev": Spec("keV", 0, 1000, "nuclear recoils and alphas below give no quanta", "float"),
+}
 _ELECTRONS_PER_G = 6.0221409e23 * 54 / 131.293  # Avogadro constant, Z and molar mass [g/mol], as in NEST
 
 
@@ -48,19 +59,33 @@ def rise(
     return -jnp.expm1(-sharpness * jax.nn.softplus(power * jnp.log(x / scale)))
 
 
+# NEST's factors between its W and that of EXO-200, and on the charge that goes with the latter
+NEST_OVER_EXO_W, EXO_CHARGE = 1.1716263232, 1.08
+
+
 class WorkFunction(eqx.Module):
     """Energy of a quantum, W = scale (offset - slope density), and the exciton ratio of electron recoils.
 
     The ratio of excitons to ions is (offset + slope density) erf(E / energy scale).
     """
 
-    scale: Scalar = 1.1716263232  # 1 gives the value of EXO-200, arXiv:1908.04128
+    scale: Scalar = NEST_OVER_EXO_W  # 1 gives the value of EXO-200, arXiv:1908.04128
     offset_ev: Scalar = 18.7263
     slope_ev_cm3_per_g: Scalar = 1.01e-23 * _ELECTRONS_PER_G
     exciton_offset: Scalar = 0.067366
     exciton_slope_cm3_per_g: Scalar = 0.039693
     exciton_per_kev: Scalar = 0.05
     min_kev_per_quantum: Scalar = 0.0085  # neither yield goes above E over this
+    charge_scale: Scalar = 1.0  # on every charge yield but the alphas', with the quanta kept
+    recoil_scale: Scalar = 1.0  # on the quanta of nuclear recoils and alphas, whose yields do not come from W
+
+    @classmethod
+    def exo200(cls) -> "WorkFunction":
+        """W of EXO-200, 11.5 eV at 2.88 g/cm3, with the charge that NEST puts beside it.
+
+        Source: arXiv:1908.04128; the factors are those of NEST's option `OldW13eV = false`.
+        """
+        return cls(scale=1.0, charge_scale=EXO_CHARGE, recoil_scale=NEST_OVER_EXO_W)
 
 
 class ERBeta(eqx.Module):
@@ -209,17 +234,37 @@ class QuantaParameters(eqx.Module):
     nr_fluctuations: NRFluctuations
     skewness: Skewness
     generation: str = eqx.field(static=True)  # "2026" or "2.3.12"
+    # deposits below give no quanta; settings, as a step at a sharp energy has no gradient
+    min_energy_er_kev: float = eqx.field(static=True, default=0.0)
+    min_energy_nr_kev: float = eqx.field(static=True, default=0.0)  # alphas count as nuclear recoils
 
     @classmethod
-    def nest(cls, generation: Literal["2026", "2.3.12"] | str = "2026", *, dtype=None) -> "QuantaParameters":
+    def nest(
+        cls,
+        generation: Literal["2026", "2.3.12"] | str = "2026",
+        *,
+        work_function: Literal["nest", "exo200"] | str = "nest",
+        fano_er: float | None = None,
+        fano_nr_ions: float | None = None,
+        fano_nr_excitons: float | None = None,
+        min_energy_er_kev: float = 0.0,
+        min_energy_nr_kev: float = 0.0,
+        dtype=None,
+    ) -> "QuantaParameters":
         """The published constants of one NEST generation.
 
         Args:
             generation: "2026" or "2.3.12".
+            work_function: "nest" (13.5 eV) or "exo200" (11.5 eV).
+            fano_er: constant Fano factor of electron recoils, >= 0; the generation's law if not given.
+            fano_nr_ions: Fano factor of nuclear recoils' ions, >= 0; 0.4 if not given.
+            fano_nr_excitons: Fano factor of nuclear recoils' excitons, >= 0; 0.4 if not given.
+            min_energy_er_kev: electron recoils below give no quanta, >= 0.
+            min_energy_nr_kev: nuclear recoils and alphas below give no quanta, >= 0.
             dtype: of every leaf; JAX's default float if not given.
 
         Raises:
-            ValueError: if the generation is not known.
+            ValueError: if the generation or the work function is not known, or a number is out of range.
 
         Source: arXiv:2211.10726; NEST C++ v2.3.12 and its defaults of 2026.
         """
@@ -241,8 +286,29 @@ class QuantaParameters(eqx.Module):
             raise ValueError(
                 f"generation {generation!r} is not known: choose one of {', '.join(GENERATIONS)}"
             )
+        if work_function not in WORK_FUNCTIONS:
+            known = ", ".join(WORK_FUNCTIONS)
+            raise ValueError(f"work_function {work_function!r} is not known: choose one of {known}")
+        given = {
+            "fano_er": fano_er,
+            "fano_nr_ions": fano_nr_ions,
+            "fano_nr_excitons": fano_nr_excitons,
+            "min_energy_er_kev": min_energy_er_kev,
+            "min_energy_nr_kev": min_energy_nr_kev,
+        }
+        for name, value in given.items():
+            spec = OPTIONS[name]
+            if value is not None and not spec.low <= value <= spec.high:
+                raise ValueError(
+                    f"{name} is {value} {spec.unit}: must be from {spec.low:g} to {spec.high:g} {spec.unit}"
+                )
+        if fano_er is not None:
+            er_fluctuations = ERFluctuations(
+                fano_constant=fano_er, fano_field=0.0, recombination=er_fluctuations.recombination
+            )
+        nr = {"fano_ions": fano_nr_ions, "fano_excitons": fano_nr_excitons}
         constants = cls(
-            work_function=WorkFunction(),
+            work_function=WorkFunction.exo200() if work_function == "exo200" else WorkFunction(),
             er_beta=ERBeta(),
             er_gamma=ERGamma(),
             er_weighted=ERWeighted(),
@@ -250,9 +316,13 @@ class QuantaParameters(eqx.Module):
             kr83m=Kr83m(),
             alpha=Alpha(),
             er_fluctuations=er_fluctuations,
-            nr_fluctuations=NRFluctuations(),
+            nr_fluctuations=NRFluctuations(
+                **{name: value for name, value in nr.items() if value is not None}
+            ),
             skewness=Skewness(),
             generation=generation,
+            min_energy_er_kev=float(min_energy_er_kev),
+            min_energy_nr_kev=float(min_energy_nr_kev),
         )
         dtype = jnp.result_type(float) if dtype is None else dtype
         return jax.tree.map(lambda value: jnp.asarray(value, dtype), constants)

@@ -28,7 +28,7 @@ def mean(parameters: QuantaParameters, conditions: Conditions) -> Yields:
     ratio = model.exciton_ratio + model.exciton_gas * jnp.exp(
         -model.exciton_gas_power * jnp.log1p((density / 10) ** 2)
     )
-    n_quanta = 1e3 * lindhard * energy / w_ev
+    n_quanta = parameters.work_function.recoil_scale * 1e3 * lindhard * energy / w_ev
     n_ions = n_quanta / (1 + ratio)
 
     by_density = 1 + (density / model.thomas_imel_density_g_per_cm3) ** model.thomas_imel_density_power

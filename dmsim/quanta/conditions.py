@@ -75,9 +75,17 @@ def electron_recoil(
     charge_yield: Float[Array, "..."],
     light_yield: Float[Array, "..."],
 ) -> Yields:
-    """Yields of an electron recoil with these electrons and photons a keV. Gradient: as `bounded`."""
+    """Yields of an electron recoil with these electrons and photons a keV.
+
+    The work function's charge scale turns photons into electrons, or back.
+
+    Gradient: as `bounded`.
+    """
     energy = conditions.energy_kev
     ratio = exciton_ratio_er(parameters, conditions)
-    yields = Yields(energy * light_yield, energy * charge_yield, ratio, jnp.ones_like(ratio))
+    more = (parameters.work_function.charge_scale - 1) * charge_yield
+    yields = Yields(
+        energy * (light_yield - more), energy * (charge_yield + more), ratio, jnp.ones_like(ratio)
+    )
     w_ev = quantum_ev(parameters.work_function, conditions.density_g_per_cm3)
     return bounded(parameters, conditions, yields, w_ev)

@@ -66,6 +66,29 @@ def skewness_er(
     return (1 - crossover) * low_energy + crossover * high_energy
 
 
+def recombination(
+    parameters: QuantaParameters,
+    yields: Yields,
+    recoil_like: Bool[Array, "deposit"],
+    field_v_per_cm: Float[Array, "..."],
+) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
+    """Excitons over ions, probability to recombine, and its spread from event to event.
+
+    Gradient: exact; zero where a bound holds.
+    """
+    mean = yields.n_photons + yields.n_electrons
+    some = mean > 0
+    electron_fraction = jnp.where(some, yields.n_electrons / jnp.where(some, mean, 1.0), 0.0)
+    ratio = jnp.maximum(yields.exciton_ratio, 0.0)
+    p = jnp.clip(1 - (1 + ratio) * electron_fraction, 0.0, 1.0)
+    omega = jnp.where(
+        recoil_like,
+        omega_nr(parameters.nr_fluctuations, electron_fraction),
+        omega_er(parameters.er_fluctuations, electron_fraction, field_v_per_cm),
+    )
+    return ratio, p, omega
+
+
 def fluctuate(
     keys: rng.Words,
     parameters: QuantaParameters,
@@ -94,9 +117,7 @@ def fluctuate(
     """
     dtype = yields.n_photons.dtype
     mean = yields.n_photons + yields.n_electrons
-    some = mean > 0
-    electron_fraction = jnp.where(some, yields.n_electrons / jnp.where(some, mean, 1.0), 0.0)
-    ratio = jnp.maximum(yields.exciton_ratio, 0.0)
+    ratio, p, omega = recombination(parameters, yields, recoil_like, field_v_per_cm)
     ion_share = 1 / (1 + ratio)
 
     # ions and excitons
@@ -112,12 +133,6 @@ def fluctuate(
     excitons = jnp.where(recoil_like, nr_excitons, er_quanta - er_ions)
 
     # recombination
-    p = jnp.clip(1 - (1 + ratio) * electron_fraction, 0.0, 1.0)
-    omega = jnp.where(
-        recoil_like,
-        omega_nr(nr, electron_fraction),
-        omega_er(parameters.er_fluctuations, electron_fraction, field_v_per_cm),
-    )
     # NEST's energy here is that of the quanta
     energy_kev = 1e-3 * quantum_ev(parameters.work_function, density_g_per_cm3) * mean
     skewness = jnp.where(

@@ -69,6 +69,7 @@ def mean(parameters: QuantaParameters, conditions: Conditions) -> Yields:
     electrons = jnp.maximum(1e3 * _CASCADE_KEV * cascades / w_ev - photons_1, 0.0) + jnp.maximum(
         1e3 * energy_2 / w_ev - photons_2, 0.0
     )
+    more = (parameters.work_function.charge_scale - 1) * electrons
     ratio = exciton_ratio_er(parameters, conditions)
-    yields = Yields(photons_1 + photons_2, electrons, ratio, jnp.ones_like(electrons))
+    yields = Yields(photons_1 + photons_2 - more, electrons + more, ratio, jnp.ones_like(electrons))
     return bounded(parameters, conditions, yields, w_ev)

@@ -104,7 +104,7 @@ def mean_yields(
 def evaluate(interaction: Interaction, parameters: QuantaParameters, conditions: Conditions) -> Yields:
     """Mean yields of one model on checked input, finite in value and gradient down to zero energy.
 
-    Gradient: as `mean_yields`.
+    Gradient: as `mean_yields`; none in the minimum energies.
     """
     energy = jnp.maximum(conditions.energy_kev, MIN_ENERGY_KEV)
     safe = Conditions(
@@ -114,4 +114,11 @@ def evaluate(interaction: Interaction, parameters: QuantaParameters, conditions:
         conditions.dt_ns,
         conditions.mass_number,
     )
-    return MODELS[interaction](parameters, safe)
+    yields = MODELS[interaction](parameters, safe)
+    heavy = interaction in RECOIL_LIKE
+    least = parameters.min_energy_nr_kev if heavy else parameters.min_energy_er_kev
+    if least == 0:
+        return yields
+    enough = conditions.energy_kev >= least
+    photons, electrons = (jnp.where(enough, n, 0.0) for n in (yields.n_photons, yields.n_electrons))
+    return Yields(photons, electrons, yields.exciton_ratio, yields.lindhard)

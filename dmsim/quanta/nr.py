@@ -29,10 +29,14 @@ def mean(parameters: QuantaParameters, conditions: Conditions) -> Yields:
     light_rolloff = rise(
         energy, model.light_cutoff_kev, model.light_cutoff_power, model.light_cutoff_sharpness
     )
-    charge_yield = charge_rolloff / (
-        thomas_imel * jnp.exp(model.charge_power * jnp.log(energy + model.charge_energy_kev))
+    charge_yield = (
+        work.charge_scale
+        * charge_rolloff
+        / (thomas_imel * jnp.exp(model.charge_power * jnp.log(energy + model.charge_energy_kev)))
     )
-    quanta_yield = model.quanta_scale * jnp.exp((model.quanta_power - 1) * jnp.log(energy))
+    quanta_yield = (
+        work.recoil_scale * model.quanta_scale * jnp.exp((model.quanta_power - 1) * jnp.log(energy))
+    )
     light_yield = jnp.maximum(quanta_yield - charge_yield, 0.0)
     n_electrons = by_mass * energy * charge_yield
     n_photons = by_mass * energy * light_yield * light_rolloff

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array, Bool, Float
 
 from dmsim import rng
 from dmsim.detector import Detector
@@ -44,7 +45,7 @@ def deposit_yields(
     """
     energy = deposits.energy_kev
     dtype = energy.dtype
-    field = jnp.broadcast_to(_field(detector, deposits), energy.shape)
+    field = jnp.broadcast_to(drift_field(detector, deposits), energy.shape)
     density = detector.xenon.density_g_per_cm3
     both = energy >= (kr83m.FIRST_STEP_KEV + kr83m.BOTH_KEV) / 2
     dt_ns = jnp.where(both, kr83m.mean_delay_ns(detector.quanta), _since_first_step_ns(deposits))
@@ -74,11 +75,19 @@ def _since_first_step_ns(deposits: Deposits):
     return deposits.time_ns - jnp.where(jnp.isfinite(start), start, 0.0)
 
 
-def _field(detector: Detector, deposits: Deposits):
-    """Drift field at each deposit; a scalar where it is uniform, which spares work."""
+def drift_field(detector: Detector, deposits: Deposits) -> Float[Array, "..."]:
+    """Drift field at each deposit; a scalar where it is uniform, which spares work. Gradient: exact."""
     if detector.xenon.field_v_per_cm.shape[0] == 1:
         return detector.xenon.field_v_per_cm[0]
     return detector.xenon.field_at(detector.geometry.height_mm(deposits.z_mm))
+
+
+def is_recoil_like(deposits: Deposits) -> Bool[Array, "deposit"]:
+    """Whether each deposit fluctuates as a nuclear recoil. Gradient: none (a choice)."""
+    recoil_like = jnp.zeros(deposits.interaction.shape, bool)
+    for interaction in RECOIL_LIKE:
+        recoil_like = recoil_like | (deposits.interaction == interaction)
+    return recoil_like
 
 
 def sample_quanta(
@@ -108,14 +117,11 @@ def sample_quanta(
     Source: NEST, arXiv:2211.10726.
     """
     yields = deposit_yields(detector, deposits, interactions=interactions)
-    recoil_like = jnp.zeros(deposits.interaction.shape, bool)
-    for interaction in RECOIL_LIKE:
-        recoil_like = recoil_like | (deposits.interaction == interaction)
     return fluctuate(
         keys,
         detector.quanta,
         yields,
-        recoil_like,
-        _field(detector, deposits),
+        is_recoil_like(deposits),
+        drift_field(detector, deposits),
         detector.xenon.density_g_per_cm3,
     )
