@@ -102,13 +102,6 @@ def wimp_rate(
     return jnp.maximum(per_t_year * density * inverse_speed, 0.0) * helm_squared(energy_kev)
 
 
-def fastest_wimp_kev(mass_gev: float) -> float:
-    """The largest recoil energy that a WIMP of this mass can give, in the standard halo."""
-    reduced = mass_gev * _NUCLEUS_GEV / (mass_gev + _NUCLEUS_GEV)
-    speed = (ESCAPE_KM_PER_S + earth_km_per_s()) / _C_KM_PER_S
-    return 2 * (reduced * speed) ** 2 / _NUCLEUS_GEV * 1e6
-
-
 @functools.cache
 def b8_rate() -> tuple[np.ndarray, np.ndarray]:
     """Energies [keV] and rates [events / (t y keV)] of coherent scattering of the Sun's B-8 neutrinos."""

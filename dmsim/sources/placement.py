@@ -18,7 +18,7 @@ from dmsim.records import Deposits, Interaction
 from dmsim.sources.clock import event_times_ns
 
 _SOURCES = -1  # branch of the user's key that is no event number, so that no stage shares these draws
-_RADIUS, _HEIGHT, ENERGY = range(3)  # counters of the draws of an event
+_RADIUS, _HEIGHT, _ENERGY, _STEP, _TURN = range(5)  # counters of the draws of an event
 
 KR83M_KEV = (9.4, 32.1, 41.5)  # second step, first step, both; NEST, arXiv:2211.10726
 
@@ -49,7 +49,21 @@ class Placed(NamedTuple):
 
     def uniform(self, number: int = 0) -> Float[Array, "event"]:
         """A uniform in (0, 1) an event; another for each number."""
-        return rng.uniform_pair(self.keys, number, ENERGY, dtype=self.x_mm.dtype)[0]
+        return rng.uniform_pair(self.keys, number, _ENERGY, dtype=self.x_mm.dtype)[0]
+
+    def uniforms(self, n: int) -> Float[Array, "event site"]:
+        """The first n of these uniforms."""
+        return jnp.stack([self.uniform(number) for number in range(n)], axis=1)
+
+    def flight(self, number: int) -> Float[Array, "event 3"]:
+        """An isotropic direction times an exponential length of mean 1; another for each number."""
+        dtype = self.x_mm.dtype
+        length, turn = rng.uniform_pair(self.keys, number, _STEP, dtype=dtype)
+        height, _ = rng.uniform_pair(self.keys, number, _TURN, dtype=dtype)
+        cosine = 2 * height - 1
+        sine, angle = jnp.sqrt(1 - cosine**2), 2 * math.pi * turn
+        direction = jnp.stack([sine * jnp.cos(angle), sine * jnp.sin(angle), cosine], axis=1)
+        return -jnp.log(length)[:, None] * direction
 
 
 def place(
