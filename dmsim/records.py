@@ -28,6 +28,8 @@ class Interaction(IntEnum):
     NR = 3
     KR83M = 4
     ALPHA = 5
+    PHOTONS = 6  # light alone: the deposit's energy is the number of its photons
+    ELECTRONS = 7  # charge alone: the deposit's energy is the number of its electrons
 
     @classmethod
     def named(cls, name: str) -> "Interaction":
@@ -132,6 +134,7 @@ class Hits(eqx.Module):
     charge_pe: Float[Array, "hit"]  # mean 1 a photoelectron; 0 where not valid
     weight: Float[Array, "hit"]  # 1, or 0 where not valid
     signal: Int[Array, "hit"]  # `Signal`
+    deposit: Int[Array, "hit"]  # number in its event of the deposit whose own S1 or S2 it is in; -1: no such
     valid: Bool[Array, "hit"]
     n_overflow: Int[Array, ""]  # detected photons (of the batch) that no slot was left for
     n_events: int = eqx.field(static=True)

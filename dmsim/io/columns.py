@@ -17,6 +17,7 @@ class Column:
 
 
 _EVENT = Column("event", "int64", "1", "number of the event in its run")
+_SIGNALS = "0 unknown, 1 S1, 2 S2, 3 delayed electrons' S2, 4 afterpulse, 5 dark count"
 
 TABLES: dict[str, tuple[Column, ...]] = {
     "truth": (
@@ -47,7 +48,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("sensor", "int32", "channel", "photosensor"),
         Column("time_ns", "float", "ns", "anode signal, from the event's start"),
         Column("charge_pe", "float", "PE", "mean 1 a photoelectron"),
-        Column("signal", "int8", "code", "0 unknown, 1 S1, 2 S2"),
+        Column("signal", "int8", "code", _SIGNALS),
+        Column("deposit", "int32", "1", "number of the deposit in its event, -1 if it is of none"),
     ),
     "records": (
         _EVENT,
@@ -74,7 +76,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("width_50_ns", "float", "ns", "from 25 % to 75 % of the area"),
         Column("width_90_ns", "float", "ns", "from 5 % to 95 % of the area"),
         Column("n_saturated", "int32", "1", "samples at the digitiser's floor"),
-        Column("signal", "int8", "code", "0 unknown, 1 S1, 2 S2"),
+        Column("signal", "int8", "code", _SIGNALS),
         Column("x_mm", "float", "mm", "position, NaN unless S2"),
         Column("y_mm", "float", "mm", "position, NaN unless S2"),
     ),

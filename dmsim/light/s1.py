@@ -58,7 +58,7 @@ def sample_s1_hits(
     n_detected: Float[Array, "deposit"],
     pages: Pages,
 ) -> Hits:
-    """Sensor, time and charge of each detected S1 photon.
+    """Sensor, time and charge of each detected S1 photon; `deposit` is its row in the batch.
 
     Args:
         keys: one key a deposit.
@@ -122,6 +122,7 @@ def sample_s1_hits(
         charge_pe=charge.reshape(-1),
         weight=(weight * pages.valid).reshape(-1),
         signal=jnp.full(parent.size, Signal.S1.value, jnp.int32),
+        deposit=parent.reshape(-1),
         valid=pages.valid.reshape(-1),
         n_overflow=pages.n_overflow,
         n_events=deposits.n_events,

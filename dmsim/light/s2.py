@@ -21,8 +21,9 @@ def sample_s2_hits(
     pages: Pages,
     *,
     n_events: int,
+    n_deposits: int,
 ) -> Hits:
-    """Sensor, time and charge of each detected S2 photon.
+    """Sensor, time and charge of each detected S2 photon; `deposit` is its row in the batch.
 
     Light leaves uniformly along the electron's way through the gap, delayed by the gas excimer's decay.
     All electrons of a cloud share one light pattern.
@@ -34,6 +35,7 @@ def sample_s2_hits(
         electrons: of the same clouds, with their detected photons.
         pages: of photons, with electrons as parents.
         n_events: of the batch.
+        n_deposits: of the batch; clouds beyond them are of delayed electrons.
 
     Gradient: pathwise and implicit in time, weight in counts and sensor, matched-normal in the double
         photoelectron.
@@ -71,13 +73,15 @@ def sample_s2_hits(
     )
     weight = (relax.weight(electrons.n_photons) * electrons.weight)[electron][:, None] * sensor_weight
     charge = photoelectrons(u_double, z_charge, electronics) * pages.valid
+    own = cloud < n_deposits
     return Hits(
         event=clouds.event[cloud].reshape(-1),
         sensor=sensor.reshape(-1),
         time_ns=time_ns.reshape(-1),
         charge_pe=charge.reshape(-1),
         weight=(weight * pages.valid).reshape(-1),
-        signal=jnp.full(cloud.size, Signal.S2.value, jnp.int32),
+        signal=jnp.where(own, Signal.S2.value, Signal.DELAYED.value).astype(jnp.int32).reshape(-1),
+        deposit=jnp.where(own, cloud, -1).reshape(-1),
         valid=pages.valid.reshape(-1),
         n_overflow=pages.n_overflow + electrons.n_overflow,
         n_events=n_events,

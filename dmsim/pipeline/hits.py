@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dmsim import batches, charge, light, ragged, rng
 from dmsim.detector import Detector
-from dmsim.pipeline.keys import CHARGE, LIGHT, deposit_keys
+from dmsim.pipeline.keys import CHARGE, LIGHT, deposit_keys, deposit_numbers
 from dmsim.pipeline.levels import draw_quanta, draw_signals
 from dmsim.records import Deposits, ElectronClouds, Hits, Quanta
 
@@ -47,15 +47,18 @@ def _hits(
     electrons = charge.sample_electrons(charge_keys, detector, clouds, pages)
     n_photons = electrons.n_photons.astype(jnp.int32)
     pages = ragged.paginate(n_photons, page_size=_S2_PAGE, n_pages=sizes.s2)
-    s2 = light.sample_s2_hits(light_keys, detector, clouds, electrons, pages, n_events=deposits.n_events)
+    sizes_of = {"n_events": deposits.n_events, "n_deposits": len(deposits)}
+    s2 = light.sample_s2_hits(light_keys, detector, clouds, electrons, pages, **sizes_of)
 
     def join(a, b):
         return jnp.concatenate([a, b])
 
     joined = {
         name: join(getattr(s1, name), getattr(s2, name))
-        for name in ("event", "sensor", "time_ns", "charge_pe", "weight", "signal", "valid")
+        for name in ("event", "sensor", "time_ns", "charge_pe", "weight", "signal", "deposit", "valid")
     }
+    row = joined["deposit"]  # in this batch; its number in the event does not depend on the batch
+    joined["deposit"] = jnp.where(row < 0, row, deposit_numbers(deposits)[row])
     return Hits(**joined, n_overflow=s1.n_overflow + s2.n_overflow, n_events=deposits.n_events)
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from dmsim import rng
 from dmsim.records import Deposits
@@ -10,11 +11,16 @@ QUANTA, CHARGE, LIGHT, AREAS = range(1, 5)  # stages
 ELECTRONICS = -2  # branch of the user's key that is no event number, so that no deposit shares these draws
 
 
+def deposit_numbers(deposits: Deposits) -> Int[Array, "deposit"]:
+    """Number of each deposit in its event."""
+    rows = jnp.arange(len(deposits), dtype=jnp.int32)
+    first = jax.ops.segment_min(rows, deposits.event, num_segments=deposits.n_events)
+    return rows - first[deposits.event]
+
+
 def deposit_keys(words: rng.Words, deposits: Deposits, stage: int) -> rng.Words:
     """One key a deposit: of its event's number in the run and of its own number in the event."""
-    rows = jnp.arange(len(deposits))
-    first = jax.ops.segment_min(rows, deposits.event, num_segments=deposits.n_events)
-    return rng.fold(words, deposits.first_event + deposits.event, rows - first[deposits.event], stage)
+    return rng.fold(words, deposits.first_event + deposits.event, deposit_numbers(deposits), stage)
 
 
 def event_keys(words: rng.Words, deposits: Deposits, stage: int) -> rng.Words:

@@ -44,6 +44,7 @@ def random_hits(random, n=31, n_events=5):
         charge_pe=jnp.asarray(random.normal(1, 0.3, n).astype(np.float32)),
         weight=jnp.ones(n, jnp.float32),
         signal=jnp.asarray(random.integers(0, 3, n), jnp.int32),
+        deposit=jnp.asarray(random.integers(-1, 4, n), jnp.int32),
         valid=jnp.asarray(random.random(n) < 0.7),
         n_overflow=jnp.int32(3),
         n_events=n_events,
@@ -148,6 +149,7 @@ def only_valid(records):
             "charge_pe",
             "weight",
             "signal",
+            "deposit",
         )
         if hasattr(records, n)
     ]

@@ -74,7 +74,8 @@ def s2():
         weight=jnp.ones(n, jnp.float32),
         n_overflow=jnp.int32(0),
     )
-    return columns(eqx.filter_jit(light.sample_s2_hits)(KEYS, DETECTOR, CLOUD, electrons, pages, n_events=1))
+    sample = eqx.filter_jit(light.sample_s2_hits)
+    return columns(sample(KEYS, DETECTOR, CLOUD, electrons, pages, n_events=1, n_deposits=1))
 
 
 def pattern(signal, x_mm):
