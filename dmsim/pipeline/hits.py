@@ -1,9 +1,11 @@
 """The third depth: detected photons."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -11,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dmsim import batches, charge, light, ragged, rng
 from dmsim.detector import Detector
 from dmsim.pipeline.keys import CHARGE, LIGHT, deposit_keys, deposit_numbers
-from dmsim.pipeline.levels import draw_quanta, draw_signals
+from dmsim.pipeline.levels import draw_quanta, draw_signals, simulate_quanta
 from dmsim.records import Deposits, ElectronClouds, Hits, Quanta
 
 _S1_PAGE, _ELECTRON_PAGE, _S2_PAGE = 64, 64, 16
@@ -76,6 +78,41 @@ def plan(detector: Detector, clouds: ElectronClouds, n_s1: Float[Array, "deposit
         electrons=ragged.bucket(np.sum(np.ceil(n_electrons / _ELECTRON_PAGE)), page_size=_ELECTRON_PAGE),
         s2=ragged.bucket(np.sum(pages) + margin, page_size=_S2_PAGE),
     )
+
+
+class Batch(NamedTuple):
+    """Consecutive events on their way through the chain."""
+
+    deposits: Deposits
+    quanta: Quanta
+    hits: Hits  # may have events behind those of the deposits, all of them empty
+
+
+def iterate_hits(
+    key: PRNGKeyArray, detector: Detector, deposits: Deposits, *, events_per_batch: int | None = None
+) -> Iterator[Batch]:
+    """Hits in batches of events, in bounded memory.
+
+    Args:
+        key: a Threefry key, `jax.random.key(seed)`.
+        detector: what makes the signals.
+        deposits: any number of events.
+        events_per_batch: as in `iterate_records`.
+
+    Raises:
+        ValueError: under `jax.jit` or `jax.vmap`, or if events_per_batch is under 1.
+
+    Gradient: as `simulate_hits`.
+    """
+    words = rng.words_of(key)
+    quanta = simulate_quanta(key, detector, deposits)
+    borders = batches.borders(detector, deposits, quanta, events_per_batch)
+    for start, stop in zip(borders[:-1], borders[1:], strict=True):
+        part, part_quanta = batches.select_events(deposits, quanta, start, stop)
+        padded = batches.padded(part)
+        extra = len(padded) - len(part)
+        padded_quanta = jax.tree.map(lambda x, extra=extra: jnp.pad(x, (0, extra)), part_quanta)
+        yield Batch(part, part_quanta, draw_hits(words, detector, padded, padded_quanta))
 
 
 def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> Hits:

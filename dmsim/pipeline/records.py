@@ -4,17 +4,14 @@ from collections.abc import Iterator
 from functools import partial
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import PRNGKeyArray
 
 from dmsim import batches, electronics, ragged, rng
 from dmsim.detector import Detector
-from dmsim.pipeline.hits import draw_hits
+from dmsim.pipeline.hits import Batch, iterate_hits
 from dmsim.pipeline.keys import ELECTRONICS
-from dmsim.pipeline.levels import simulate_quanta
 from dmsim.records import Deposits, Hits, RawRecords
 
 
@@ -129,23 +126,20 @@ def iterate_records(
 
     Gradient: as `simulate_records`.
     """
-    words = rng.words_of(key)
-    quanta = simulate_quanta(key, detector, deposits)
-    borders = batches.borders(detector, deposits, quanta, events_per_batch)
-    for start, stop in zip(borders[:-1], borders[1:], strict=True):
-        part, part_quanta = batches.select_events(deposits, quanta, start, stop)
-        padded = batches.padded(part)
-        extra = len(padded) - len(part)
-        padded_quanta = jax.tree.map(lambda x, extra=extra: jnp.pad(x, (0, extra)), part_quanta)
-        hits = draw_hits(words, detector, padded, padded_quanta)
-        yield read_out(
-            words,
-            detector,
-            hits,
-            first_event=int(ragged.concrete(part.first_event, what="simulate_records")),
-            n_events=part.n_events,
-            event_time_ns=part.event_time_ns,
-        )
+    for batch in iterate_hits(key, detector, deposits, events_per_batch=events_per_batch):
+        yield read_out_batch(rng.words_of(key), detector, batch)
+
+
+def read_out_batch(words: rng.Words, detector: Detector, batch: Batch) -> RawRecords:
+    """Records of a batch, each event its own window. Gradient: as `simulate_records`."""
+    return read_out(
+        words,
+        detector,
+        batch.hits,
+        first_event=int(ragged.concrete(batch.deposits.first_event, what="simulate_records")),
+        n_events=batch.deposits.n_events,
+        event_time_ns=batch.deposits.event_time_ns,
+    )
 
 
 def simulate_records(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> RawRecords:
