@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmsim.detector import Detector
+from dmsim.quanta.counted import is_counted
 from dmsim.quanta.fluctuations import fano_factor_er, recombination
 from dmsim.quanta.stage import deposit_yields, drift_field, is_recoil_like
 from dmsim.records import Deposits, Interaction, Quanta
@@ -81,8 +82,9 @@ def quanta_spread(
     drawn = p * kept * ions + omega**2 * (ions**2 + var_ions) + rounding
     var_electrons = kept**2 * var_ions + jnp.where(recombines, drawn, 0.0)
     electrons_quanta = kept * ions_quanta
+    fluctuates = ~is_counted(deposits)
     return QuantaSpread(
-        var_photons=var_quanta + var_electrons - 2 * electrons_quanta,
-        var_electrons=var_electrons,
-        covariance=electrons_quanta - var_electrons,
+        var_photons=jnp.where(fluctuates, var_quanta + var_electrons - 2 * electrons_quanta, 0.0),
+        var_electrons=jnp.where(fluctuates, var_electrons, 0.0),
+        covariance=jnp.where(fluctuates, electrons_quanta - var_electrons, 0.0),
     )

@@ -8,7 +8,7 @@ from jax.core import Tracer
 from jaxtyping import ArrayLike, Float
 
 from dmsim.detector.yields import QuantaParameters
-from dmsim.quanta import alpha, er_beta, er_gamma, er_weighted, kr83m, nr
+from dmsim.quanta import alpha, counted, er_beta, er_gamma, er_weighted, kr83m, nr
 from dmsim.quanta.conditions import MIN_ENERGY_KEV, Conditions, Yields
 from dmsim.records import Interaction
 
@@ -21,6 +21,8 @@ MODELS: dict[Interaction, YieldModel] = {
     Interaction.NR: nr.mean,
     Interaction.KR83M: kr83m.mean,
     Interaction.ALPHA: alpha.mean,
+    Interaction.PHOTONS: counted.photons,
+    Interaction.ELECTRONS: counted.electrons,
 }
 # those that fluctuate as nuclear recoils: NEST's rule is Lindhard's factor below 1
 RECOIL_LIKE = (Interaction.NR, Interaction.ALPHA)
@@ -64,7 +66,8 @@ def mean_yields(
     """Mean numbers of photons and electrons of a deposit in liquid xenon.
 
     Args:
-        interaction: one of er_beta, er_gamma, er_weighted, nr, kr83m, alpha.
+        interaction: name of an `Interaction`: er_beta, er_gamma, er_weighted, nr, kr83m, alpha, photons,
+            electrons.
         energy_kev: deposited energy, >= 0; for kr83m one of 9.4, 32.1 and 41.5.
         field_v_per_cm: drift field, > 0.
         density_g_per_cm3: of the liquid, > 0.

@@ -12,6 +12,7 @@ from dmsim import rng
 from dmsim.detector import Detector
 from dmsim.quanta import kr83m, nr
 from dmsim.quanta.conditions import Conditions, Yields
+from dmsim.quanta.counted import without_fluctuations
 from dmsim.quanta.fluctuations import fluctuate
 from dmsim.quanta.models import MODELS, RECOIL_LIKE, evaluate
 from dmsim.records import Deposits, Interaction, Quanta
@@ -77,9 +78,9 @@ def _since_first_step_ns(deposits: Deposits):
 
 def drift_field(detector: Detector, deposits: Deposits) -> Float[Array, "..."]:
     """Drift field at each deposit; a scalar where it is uniform, which spares work. Gradient: exact."""
-    if detector.xenon.field_v_per_cm.shape[0] == 1:
+    if detector.drift_field is None and detector.xenon.field_v_per_cm.shape[0] == 1:
         return detector.xenon.field_v_per_cm[0]
-    return detector.xenon.field_at(detector.geometry.height_mm(deposits.z_mm))
+    return detector.field_v_per_cm(deposits.x_mm, deposits.y_mm, deposits.z_mm)
 
 
 def is_recoil_like(deposits: Deposits) -> Bool[Array, "deposit"]:
@@ -117,7 +118,7 @@ def sample_quanta(
     Source: NEST, arXiv:2211.10726.
     """
     yields = deposit_yields(detector, deposits, interactions=interactions)
-    return fluctuate(
+    drawn = fluctuate(
         keys,
         detector.quanta,
         yields,
@@ -125,3 +126,4 @@ def sample_quanta(
         drift_field(detector, deposits),
         detector.xenon.density_g_per_cm3,
     )
+    return without_fluctuations(deposits, yields, drawn)

@@ -7,10 +7,19 @@ import inspect
 from collections.abc import Callable
 
 from dmsim.records import Deposits
+from dmsim.sources.argon import ar37 as ar37
+from dmsim.sources.isolated import isolated_s1 as isolated_s1
+from dmsim.sources.isolated import isolated_s2 as isolated_s2
 from dmsim.sources.krypton import kr83m as kr83m
 from dmsim.sources.own import deposits as deposits
 from dmsim.sources.placement import Where as Where
 from dmsim.sources.placement import place
+from dmsim.sources.radon import alpha as alpha
+from dmsim.sources.radon import rn220 as rn220
+from dmsim.sources.recoils import ambe as ambe
+from dmsim.sources.recoils import b8 as b8
+from dmsim.sources.recoils import wimp as wimp
+from dmsim.sources.scatters import multiple_scatter as multiple_scatter
 from dmsim.sources.spectra import ch3t as ch3t
 from dmsim.sources.spectra import er_flat as er_flat
 from dmsim.sources.spectra import mono as mono
@@ -18,7 +27,23 @@ from dmsim.sources.spectra import nr_flat as nr_flat
 from dmsim.sources.spectra import spectrum as spectrum
 
 SOURCES: dict[str, Callable[..., Deposits]] = {
-    source.__name__: source for source in (ch3t, er_flat, kr83m, mono, nr_flat)
+    source.__name__: source
+    for source in (
+        alpha,
+        ambe,
+        ar37,
+        b8,
+        ch3t,
+        er_flat,
+        isolated_s1,
+        isolated_s2,
+        kr83m,
+        mono,
+        multiple_scatter,
+        nr_flat,
+        rn220,
+        wimp,
+    )
 }
 
 

@@ -92,7 +92,7 @@ BAD = {
     "two dimensions": ({"energy_kev": np.ones((3, 2))}, "energy_kev has shape (3, 2)"),
     "text": ({"energy_kev": ["a", "b", "c"]}, "energy_kev is not an array of numbers"),
     "interaction": ({"interaction": "muon"}, "interaction 'muon' is not known"),
-    "interaction number": ({"interaction": [0, 1, 9]}, "interaction 9 is not known: numbers go from 0 to 5"),
+    "interaction number": ({"interaction": [0, 1, 9]}, "interaction 9 is not known: numbers go from 0 to 7"),
     "interaction type": ({"interaction": 1.5}, "interaction has type float64"),
     "event": ({"event": [0, -1, 2]}, "event has a value of -1"),
     "event type": ({"event": [0.0, 1.0, 2.0]}, "event has type float64"),
