@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dmsim.pipeline import simulate_hits as simulate_hits
     from dmsim.pipeline import simulate_quanta as simulate_quanta
     from dmsim.pipeline import simulate_records as simulate_records
+    from dmsim.pipeline import truth_of as truth_of
 
 __version__ = _version("dmsim")
 
@@ -35,6 +36,7 @@ _HOME_OF = {
             "simulate_hits",
             "simulate_quanta",
             "simulate_records",
+            "truth_of",
         ),
         "dmsim.pipeline",
     ),

@@ -140,6 +140,50 @@ class Hits(eqx.Module):
     n_events: int = eqx.field(static=True)
 
 
+class Detected(eqx.Module):
+    """Truth of each deposit beyond its quanta: what of them reaches a sensor or the gas."""
+
+    n_s1_photons: Float[Array, "deposit"]  # detected, integer-valued
+    n_extracted: Float[Array, "deposit"]  # electrons that reach the gas, integer-valued
+    drift_time_ns: Float[Array, "deposit"]  # mean, from the deposit to the gas
+    x_gas_mm: Float[Array, "deposit"]  # centroid of its electrons at the gas
+    y_gas_mm: Float[Array, "deposit"]
+
+
+class TruePeaks(eqx.Module):
+    """Truth of each signal: photons of one kind of one deposit, or of one event where they are of no deposit.
+
+    Host arrays; only what was seen has a row, sorted by (event, first time).
+    """
+
+    event: Int[np.ndarray, "peak"]  # position in the batch
+    signal: Int[np.ndarray, "peak"]  # `Signal`
+    deposit: Int[np.ndarray, "peak"]  # number in its event, or -1
+    n_photons: Int[np.ndarray, "peak"]  # detected
+    area_pe: Float[np.ndarray, "peak"]  # summed charge
+    area_top_pe: Float[np.ndarray, "peak"]  # of it in the top array
+    first_time_ns: Float[np.ndarray, "peak"]  # of the first photon, from the event's start
+    last_time_ns: Float[np.ndarray, "peak"]
+    mean_time_ns: Float[np.ndarray, "peak"]
+    time_spread_ns: Float[np.ndarray, "peak"]  # standard deviation of the photons' times
+    x_mm: Float[np.ndarray, "peak"]  # charge-weighted mean place of the top sensors; NaN if they saw nothing
+    y_mm: Float[np.ndarray, "peak"]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.area_pe.shape[0]
+
+
+class Truth(eqx.Module):
+    """What a simulation knows and an experiment does not, to one of three depths."""
+
+    deposits: Deposits
+    quanta: Quanta
+    detected: Detected
+    peaks: TruePeaks | None  # from depth "peaks" on
+    photons: Hits | None  # at depth "photons"
+
+
 class RawRecords(eqx.Module):
     """Digitised, zero-suppressed waveform fragments in the layout of strax's raw_records.
 
