@@ -1,5 +1,7 @@
 """What the numbers of a preset must satisfy together, beyond the range of each."""
 
+from collections.abc import Iterator
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -39,23 +41,77 @@ def check(detector: Detector) -> None:
             f"xenon.field_v_per_cm gives {field[worst]:g} V/cm at height {height[worst]:g} mm: must be "
             "above 0 everywhere between cathode and gate"
         )
+    _check_maps(detector)
+    _check_light(detector)
+
+
+def _check_light(detector: Detector) -> None:
     light = detector.light
-    along = 2 * depth - 1
+    along = np.linspace(-1.0, 1.0, 201)
     s1_z = 1 + float(light.s1_slope_z) * along + float(light.s1_curve_z) * (along**2 - 1 / 3)
     s1_r = abs(float(light.s1_slope_r2)) / 2
+    s1_low, s1_high = s1_z.min() - s1_r, s1_z.max() + s1_r
     s2 = 1 + float(light.s2_slope_r2) * (np.array([0.0, 1.0]) - float(light.s2_reference_r2))
-    least = {
-        "light.s1_slope_z, s1_curve_z, s1_slope_r2 give an S1": s1_z.min() - s1_r,
-        "light.s2_slope_r2 gives an S2": s2.min(),
-    }
-    for names, low in least.items():
+    s1_names, s2_names = "light.s1_slope_z, s1_curve_z, s1_slope_r2 give", "light.s2_slope_r2 gives"
+    if light.s1_map is not None:
+        values = np.asarray(light.s1_map.values)
+        s1_low, s1_high, s1_names = values.min(), values.max(), "light.s1_map gives"
+    if light.s2_map is not None:
+        s2, s2_names = np.asarray(light.s2_map.values), "light.s2_map gives"
+    for names, low in ((f"{s1_names} an S1", s1_low), (f"{s2_names} an S2", s2.min())):
         if not low > 0:
             raise ValueError(f"{names} yield of {low:g} of its reference somewhere: must be above 0")
-    detected = float(light.g1_phd_per_photon) * (s1_z.max() + s1_r)
+    detected = float(light.g1_phd_per_photon) * s1_high
     if not detected <= 1:
         raise ValueError(
             f"light.g1_phd_per_photon reaches {detected:g} phd/photon somewhere: must be at most 1"
         )
+
+
+def _check_maps(detector: Detector) -> None:
+    """Each map's axes, extent and number of sensors."""
+    sensors, geometry = detector.light.sensors, detector.geometry
+    radius, length = float(geometry.radius_mm), float(geometry.drift_length_mm)
+    of_patterns = {
+        "s1_pattern_map": (sensors.n_sensors,),
+        "s2_pattern_map": (sensors.n_sensors, sensors.n_top),
+    }
+    for name, grid, spec in maps(detector):
+        if spec.axes and grid.axes not in spec.axes:
+            permitted = " or ".join(f"({', '.join(axes)})" for axes in spec.axes)
+            raise ValueError(f"{name} is over ({', '.join(grid.axes)}): must be over {permitted}")
+        for axis, low, high in zip(grid.axes, grid.low, grid.high, strict=True):
+            # a map need not reach the wall; a tenth or ten times of it is one in other units
+            reach, whole = (
+                (-low, length) if axis == "z" else (high if axis == "r" else min(-low, high), radius)
+            )
+            if not 0.5 * whole <= reach <= 5 * whole:
+                raise ValueError(
+                    f"{name} reaches from {axis} = {low:g} to {high:g} mm: must cover half of the detector's "
+                    f"{whole:g} mm at least, and not 5 times as much"
+                )
+        wanted = of_patterns.get(name.rsplit(".", 1)[-1])
+        if wanted is None and grid.rows:
+            raise ValueError(f"{name} holds {grid.rows} values at each point: must hold one")
+        if wanted is None:
+            continue
+        if len(grid.rows) != 1 or grid.rows[0] not in wanted:
+            numbers = " or ".join(map(str, wanted))
+            raise ValueError(
+                f"{name} holds {grid.rows} values at each point: must hold {numbers}, one a sensor"
+            )
+        seen = np.asarray(grid.values) @ np.asarray(sensors.efficiency)[: grid.rows[0]]
+        if not seen.min() > 0:
+            raise ValueError(f"{name} has a point whose light no sensor sees")
+
+
+def maps(detector: Detector) -> Iterator[tuple[str, GridMap, Spec]]:
+    """Name, values and `Spec` of each supplied map: "light.s1_map"."""
+    for path, module in jax.tree_util.tree_leaves_with_path(detector, is_leaf=_holds_only_leaves):
+        if isinstance(module, eqx.Module):
+            for name, spec in specs(module):
+                if isinstance(grid := getattr(module, name), GridMap):
+                    yield f"{jax.tree_util.keystr(path).lstrip('.')}.{name}", grid, spec
 
 
 def check_values(detector: Detector) -> None:

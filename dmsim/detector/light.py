@@ -4,6 +4,7 @@ An optical model with few parameters: a sensor at lateral distance r from the li
 the solid angle of a small flat face, ~ (1 + r^2/H^2)^(-3/2), and on top of it a constant share of reflected
 light. The S2 pattern of an electron cloud is averaged over the cloud's transverse spread. The form is the
 solid angle of a small face under inclination; its parameters are stated, or "assumed", in each preset.
+Supplied maps take the place of each part of it.
 """
 
 import math
@@ -55,9 +56,26 @@ class LightResponse(eqx.Module):
     bottom_depth_mm: Float[Array, ""] = leaf("mm", 1, 1000, "of the bottom sensors below the cathode")
     sensors: SensorArray = subtree()
     s1_map: GridMap | None = supplied(
-        "1", 0, 100, "relative S1 yield over (x, y, z) or (r, z); replaces the slopes"
+        "1",
+        0,
+        100,
+        "relative S1 yield over (x, y, z) or (r, z), scaled to an average of 1; replaces the slopes",
+        "xyz",
+        "rz",
     )
-    s2_map: GridMap | None = supplied("1", 0, 100, "relative S2 yield over (x, y); replaces the slope")
+    s2_map: GridMap | None = supplied(
+        "1", 0, 100, "S2 yield over (x, y), 1 where se_gain_phd is stated; replaces the slope", "xy"
+    )
+    s1_pattern_map: GridMap | None = supplied(
+        "1", 0, 1e6, "S1 light on each sensor over (x, y, z), any scale; replaces the optical model", "xyz"
+    )
+    s2_pattern_map: GridMap | None = supplied(
+        "1",
+        0,
+        1e6,
+        "S2 light on each sensor, or on each of the top array, over (x, y), any scale; replaces the model",
+        "xy",
+    )
 
     def s1_relative_yield(
         self,
@@ -66,10 +84,13 @@ class LightResponse(eqx.Module):
         y_mm: Float[Array, "..."],
         z_mm: Float[Array, "..."],
     ) -> Float[Array, "..."]:
-        """S1 light collection over its volume average: 1 + slopes in depth, depth^2 and r^2.
+        """S1 light collection over its volume average: the map, or 1 + slopes in depth, depth^2 and r^2.
 
-        Each term averages to zero over the cylinder, so that g1 keeps its meaning. Gradient: exact.
+        Each term averages to zero over the cylinder, and a map is scaled when it is supplied, so that g1
+        keeps its meaning. Gradient: exact.
         """
+        if self.s1_map is not None:
+            return self.s1_map.at(x_mm, y_mm, z_mm)
         depth = -2 * z_mm / geometry.drift_length_mm - 1  # -1 at the gate, 1 at the cathode
         r2 = (x_mm**2 + y_mm**2) / geometry.radius_mm**2
         return (
@@ -83,6 +104,8 @@ class LightResponse(eqx.Module):
         self, geometry: Geometry, x_mm: Float[Array, "..."], y_mm: Float[Array, "..."]
     ) -> Float[Array, "..."]:
         """S2 light of a single electron over that where `se_gain_phd` is stated. Gradient: exact."""
+        if self.s2_map is not None:
+            return self.s2_map.at(x_mm, y_mm)
         r2 = (x_mm**2 + y_mm**2) / geometry.radius_mm**2
         return 1 + self.s2_slope_r2 * (r2 - self.s2_reference_r2)
 
@@ -96,6 +119,11 @@ class LightResponse(eqx.Module):
         direct = direct / jnp.sum(direct, axis=-1, keepdims=True)
         return (1 - diffuse) * direct + diffuse * efficiency / jnp.sum(efficiency)
 
+    def _mapped(self, light, sensors: slice) -> Float[Array, "... sensor"]:
+        """Shares from a map's light on nominal sensors, summing to 1 over the sensors of the slice."""
+        seen = light * self.sensors.efficiency[sensors]
+        return seen / jnp.sum(seen, axis=-1, keepdims=True)
+
     def s1_pattern(
         self,
         geometry: Geometry,
@@ -103,8 +131,13 @@ class LightResponse(eqx.Module):
         y_mm: Float[Array, "..."],
         z_mm: Float[Array, "..."],
     ) -> Float[Array, "... sensor"]:
-        """Share of the detected S1 light on each sensor, summing to 1. Gradient: exact."""
+        """Share of the detected S1 light on each sensor, summing to 1.
+
+        Gradient: exact. A sensor of efficiency 0 is never hit: what it would see cannot be a weight of hits.
+        """
         x_mm, y_mm, z_mm = jnp.broadcast_arrays(x_mm, y_mm, z_mm)
+        if self.s1_pattern_map is not None:
+            return self._mapped(self.s1_pattern_map.at(x_mm, y_mm, z_mm), slice(None))
         depth = -z_mm / geometry.drift_length_mm
         top_fraction = self.s1_top_fraction_gate + depth * (
             self.s1_top_fraction_cathode - self.s1_top_fraction_gate
@@ -133,19 +166,28 @@ class LightResponse(eqx.Module):
             y_mm: the same along y.
             spread_mm: transverse standard deviation of the cloud, >= 0.
 
-        Gradient: exact.
+        Gradient: exact. A sensor of efficiency 0 is never hit: what it would see cannot be a weight of hits.
         """
         x_mm, y_mm, spread_mm = jnp.broadcast_arrays(x_mm, y_mm, jnp.asarray(spread_mm, x_mm.dtype))
-        n_top = self.sensors.n_top
+        n_top, supplied_map = self.sensors.n_top, self.s2_pattern_map
+        if supplied_map is not None:
+            light = sum(
+                share * supplied_map.at(x_mm + a * spread_mm, y_mm + b * spread_mm) for a, b, share in _POINTS
+            )
+            if supplied_map.rows == (self.sensors.n_sensors,):
+                return self._mapped(light, slice(None))
         to_top = jnp.broadcast_to(self.top_height_mm, x_mm.shape)
         to_bottom = jnp.broadcast_to(self.bottom_depth_mm + geometry.drift_length_mm, x_mm.shape)
-        top = sum(
-            share
-            * self._shares(
-                to_top, self.s2_diffuse, x_mm + a * spread_mm, y_mm + b * spread_mm, slice(None, n_top)
+        if supplied_map is not None:
+            top = self._mapped(light, slice(None, n_top))
+        else:
+            top = sum(
+                share
+                * self._shares(
+                    to_top, self.s2_diffuse, x_mm + a * spread_mm, y_mm + b * spread_mm, slice(None, n_top)
+                )
+                for a, b, share in _POINTS
             )
-            for a, b, share in _POINTS
-        )
         # a cloud's spread of millimetres is nothing against the metre to the bottom array
         bottom = self._shares(to_bottom, self.s2_diffuse, x_mm, y_mm, slice(n_top, None))
         return jnp.concatenate([self.s2_top_fraction * top, (1 - self.s2_top_fraction) * bottom], axis=-1)

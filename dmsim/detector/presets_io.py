@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from dmsim.detector import consistency, model, schema
+from dmsim.detector import consistency, model, schema, supplied
 from dmsim.detector.layouts import LAYOUTS
 from dmsim.detector.light import LightResponse
+from dmsim.detector.map_files import read_map
 from dmsim.detector.maps import GridMap
-from dmsim.detector.quantities import specs
+from dmsim.detector.quantities import Spec, specs
 from dmsim.detector.sensors import SensorArray
 from dmsim.detector.yields import OPTIONS, QuantaParameters
 
@@ -89,21 +90,22 @@ def load_detector(name_or_path: str | Path, *, dtype: Any = None) -> model.Detec
     preset = read_preset(path)
     dtype = jnp.result_type(float) if dtype is None else dtype
 
-    def built(table: Any, owner: type) -> dict[str, Any]:
-        def entry(name: str, kind: str) -> Any:
+    def built(prefix: str, table: Any, owner: type) -> dict[str, Any]:
+        def entry(name: str, spec: Spec) -> Any:
+            kind = spec.kind
             if kind == "map":
-                return _map(getattr(table, name), dtype, path)
+                return _map(f"{prefix}.{name}", getattr(table, name), spec, dtype, path)
             value = getattr(table, name).value
             return value if kind == "int" else jnp.asarray(value, dtype)
 
-        return {name: entry(name, spec.kind) for name, spec in specs(owner)}
+        return {name: entry(name, spec) for name, spec in specs(owner)}
 
-    tables = {name: built(getattr(preset, name), owner) for name, owner in schema.TABLES.items()}
+    tables = {name: built(name, getattr(preset, name), owner) for name, owner in schema.TABLES.items()}
     optional: dict[str, Any] = {
-        name: None if (table := getattr(preset, name)) is None else owner(**built(table, owner))
+        name: None if (table := getattr(preset, name)) is None else owner(**built(name, table, owner))
         for name, owner in model.OPTIONAL.items()
     }
-    light = LightResponse(**tables.pop("light"), sensors=_sensors(preset.sensors, dtype, path.name))
+    light = LightResponse(**tables.pop("light"), sensors=_sensors(preset.sensors, dtype, path))
     detector = model.Detector(
         **{name: schema.TABLES[name](**fields) for name, fields in tables.items()},
         light=light,
@@ -112,16 +114,27 @@ def load_detector(name_or_path: str | Path, *, dtype: Any = None) -> model.Detec
         **optional,
     )
     try:
+        detector = supplied.scale_s1_map(detector)
         consistency.check(detector)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
     return detector
 
 
-def _map(given: Any, dtype: Any, preset: Path) -> GridMap | None:
+def _map(name: str, given: Any, spec: Spec, dtype: Any, preset: Path) -> GridMap | None:
     if given is None:
         return None
-    raise ValueError(f"{preset.name}: map {given.file} cannot be read in this version")
+    try:
+        return read_map(
+            preset.parent / given.file,
+            axes=spec.axes,
+            low=spec.low,
+            high=spec.high,
+            entry=given.entry,
+            dtype=dtype,
+        )
+    except ValueError as error:
+        raise ValueError(f"{preset.name}: {name}: {error}") from None
 
 
 def _quanta(preset: Any) -> dict[str, Any]:
@@ -129,8 +142,8 @@ def _quanta(preset: Any) -> dict[str, Any]:
     return {name: given for name, given in preset.quanta if given is not None}
 
 
-def _sensors(table: Any, dtype: Any, where: str) -> SensorArray:
-    positions = []
+def _sensors(table: Any, dtype: Any, preset: Path) -> SensorArray:
+    positions, where = [], preset.name
     for side in ("top", "bottom"):
         array = getattr(table, side)
         layout = LAYOUTS[array.layout]
@@ -140,12 +153,23 @@ def _sensors(table: Any, dtype: Any, where: str) -> SensorArray:
             raise ValueError(f"{where}: sensors.{side}: {error}") from None
     (top_x, top_y), (bottom_x, bottom_y) = positions
     x_mm, y_mm = np.concatenate([top_x, bottom_x]), np.concatenate([top_y, bottom_y])
+    efficiency, quantiles = np.ones(x_mm.size), None
+    try:
+        if table.efficiency is not None:
+            efficiency = supplied.read_efficiencies(preset.parent / table.efficiency.file, x_mm.size)
+        if table.off is not None:
+            efficiency[supplied.channels(table.off.value, x_mm.size)] = 0.0
+        supplied.check_efficiency(efficiency, top_x.size)
+        if table.spe_spectra is not None:
+            quantiles = supplied.read_spe_spectra(preset.parent / table.spe_spectra.file, x_mm.size)
+    except ValueError as error:
+        raise ValueError(f"{where}: sensors: {error}") from None
     return SensorArray(
         x_mm=jnp.asarray(x_mm, dtype),
         y_mm=jnp.asarray(y_mm, dtype),
-        # how many sensors are off is published, which ones is not: all are on
-        efficiency=jnp.ones(x_mm.size, dtype),
+        efficiency=jnp.asarray(efficiency, dtype),
         n_top=top_x.size,
+        spe_quantiles=None if quantiles is None else jnp.asarray(quantiles, dtype),
     )
 
 
@@ -167,6 +191,7 @@ def describe(name_or_path: str | Path) -> Iterator[ParameterRow]:
         array = getattr(preset.sensors, side)
         layout = LAYOUTS[array.layout]
         yield from _rows(f"sensors.{side}", array, dict(specs(layout)), prefix=f"{array.layout}: ")
+    yield from _rows("sensors", preset.sensors, schema.SENSORS)
 
 
 def _rows(table: str, content: Any, of: dict, *, prefix: str = "") -> Iterator[ParameterRow]:
@@ -174,6 +199,6 @@ def _rows(table: str, content: Any, of: dict, *, prefix: str = "") -> Iterator[P
         quantity = getattr(content, name)
         if quantity is None:
             continue
-        value = quantity.file if spec.kind == "map" else quantity.value
+        value = quantity.file if spec.kind in ("map", "file") else quantity.value
         description = prefix + spec.description
         yield ParameterRow(f"{table}.{name}", value, quantity.unit, quantity.source, description)

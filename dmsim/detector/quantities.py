@@ -18,7 +18,8 @@ class Spec:
     low: float
     high: float
     description: str
-    kind: str  # "float", "floats" (a list), "int" or "map" (a file, optional)
+    kind: str  # "float", "floats" (a list), "int", "map" or "file" (optional)
+    axes: tuple[tuple[str, ...], ...] = ()  # those that a map may have; any if empty
 
 
 def _spec(unit: str, low: float, high: float, description: str, kind: str) -> dict[str, Spec]:
@@ -40,9 +41,10 @@ def setting(unit: str, low: int, high: int, description: str) -> Any:
     return eqx.field(static=True, metadata=_spec(unit, low, high, description, "int"))
 
 
-def supplied(unit: str, low: float, high: float, description: str) -> Any:
-    """A `GridMap` that a preset may name a file for; None where it does not."""
-    return eqx.field(default=None, metadata=_spec(unit, low, high, description, "map"))
+def supplied(unit: str, low: float, high: float, description: str, *axes: str) -> Any:
+    """A `GridMap` over one of these axes, "xyz" or "rz", that a preset may name a file for; or None."""
+    permitted = tuple(tuple(names) for names in axes)
+    return eqx.field(default=None, metadata={"spec": Spec(unit, low, high, description, "map", permitted)})
 
 
 def subtree() -> Any:

@@ -64,8 +64,8 @@ def _check(quantity: Quantity, spec: Spec) -> Quantity:
     return quantity
 
 
-class MapFile(BaseModel):
-    """A supplied map: its file beside the preset, its unit and its source."""
+class SuppliedFile(BaseModel):
+    """A supplied table: its file, relative to the preset, its unit and its source."""
 
     model_config = _STRICT
 
@@ -74,15 +74,25 @@ class MapFile(BaseModel):
     source: Annotated[StrictStr, Field(min_length=3)]
 
 
-def _check_map(given: MapFile, spec: Spec) -> MapFile:
+class MapFile(SuppliedFile):
+    """A supplied map."""
+
+    entry: StrictStr = "map"  # of a JSON file with several
+
+
+_FILES = {"map": MapFile, "file": SuppliedFile}
+
+
+def _check_file(given: SuppliedFile, spec: Spec) -> SuppliedFile:
     if given.unit != spec.unit:
         raise ValueError(f'unit is "{given.unit}": use "{spec.unit}"')
     return given
 
 
 def _annotated(spec: Spec) -> Any:
-    if spec.kind == "map":
-        return Annotated[MapFile | None, AfterValidator(lambda given: given and _check_map(given, spec))]
+    if spec.kind in _FILES:
+        kind = _FILES[spec.kind]
+        return Annotated[kind | None, AfterValidator(lambda given: given and _check_file(given, spec))]
     return Annotated[Quantity, AfterValidator(lambda quantity: _check(quantity, spec))]
 
 
@@ -124,8 +134,19 @@ QuantaTable = create_model(
     work_function=(_one_of(WORK_FUNCTIONS) | None, None),  # type: ignore[arg-type]
     **{name: (_annotated(spec) | None, None) for name, spec in OPTIONS.items()},  # type: ignore[call-overload]
 )
+SENSORS = {
+    "off": Spec("channel", 0, 100000, "dead sensors", "floats"),
+    "efficiency": Spec("1", 0, 100, "of each sensor, relative to a nominal one", "file"),
+    "spe_spectra": Spec(
+        "1", 0, 100, "charge of one photoelectron of each sensor; replaces spe_width", "file"
+    ),
+}
+_ARRAYS = ("top", "bottom")
 SensorsTable = create_model(
-    "SensorsTable", __config__=_STRICT, top=(ArrayTable, ...), bottom=(ArrayTable, ...)
+    "SensorsTable",
+    __config__=_STRICT,
+    **{side: (ArrayTable, ...) for side in _ARRAYS},  # type: ignore[call-overload]
+    **{name: (_annotated(spec) | None, None) for name, spec in SENSORS.items()},  # type: ignore[call-overload]
 )
 
 TABLES = {
@@ -199,7 +220,7 @@ def _meant(place: tuple, content: Mapping[str, Any]) -> str | None:
 
 def _place(location: tuple) -> tuple:
     """The keys of a finding as they stand in the file: without pydantic's names of union members."""
-    if location[0] == "sensors" and len(location) > 2:
+    if location[0] == "sensors" and len(location) > 2 and location[1] in _ARRAYS:
         location = location[:2] + location[3:]
     return location[: location.index("value") + 1] if "value" in location else location
 
@@ -211,20 +232,28 @@ def _known_keys(place: tuple, content: Mapping[str, Any]) -> dict[str, Spec | No
         return dict.fromkeys(Preset.model_fields)
     if parents[0] == "sensors":
         if len(parents) == 1:
-            return dict.fromkeys(("top", "bottom"))
-        if len(parents) == 2:
+            return dict.fromkeys(_ARRAYS) | SENSORS
+        if len(parents) == 2 and parents[1] in _ARRAYS:
             layout = content["sensors"][parents[1]].get("layout")
             return {"layout": None, **dict(specs(LAYOUTS[layout]))}
     elif len(parents) == 1:
         owner = (TABLES | model.OPTIONAL).get(parents[0])
         return dict(specs(owner)) if owner else {"generation": None, "work_function": None, **OPTIONS}
-    return dict.fromkeys(Quantity.model_fields)
+    return dict.fromkeys(_kind_of(parents, content).model_fields)
+
+
+def _kind_of(place: tuple, content: Mapping[str, Any]) -> type[BaseModel]:
+    """What stands at a place inside a table."""
+    spec = _known_keys(place, content).get(place[-1])
+    return _FILES.get(spec.kind, Quantity) if spec else Quantity
 
 
 def _needed(place: tuple, content: Mapping[str, Any]) -> list[str]:
-    """The known keys less the supplied maps, which a preset may leave out."""
+    """The known keys less what is supplied, which a preset may leave out."""
     known = _known_keys(place, content)
-    return [key for key, spec in known.items() if spec is None or spec.kind != "map"]
+    return [
+        key for key, spec in known.items() if key not in SENSORS and (not spec or spec.kind not in _FILES)
+    ]
 
 
 def _explain(place: tuple, finding: Any, content: Mapping[str, Any]) -> str:
@@ -252,7 +281,8 @@ def _explain(place: tuple, finding: Any, content: Mapping[str, Any]) -> str:
     elif kind.startswith("model_") and (len(place) == 1 or place[0] == "sensors" and len(place) == 2):
         reason = wrong + "use a table"
     elif kind.startswith("model_"):
-        reason = wrong + f'write {{ value = ..., unit = "{_unit(place, content)}", source = "..." }}'
+        first = next(iter(_kind_of(place, content).model_fields))
+        reason = wrong + f'write {{ {first} = ..., unit = "{_unit(place, content)}", source = "..." }}'
     else:
         reason = wrong + finding["msg"]
     return reason
