@@ -12,6 +12,7 @@ from dmsim.detector import Detector
 from dmsim.records import Deposits, Quanta
 
 _DETECTED = 0
+_GRAINS = 2.0**22
 
 
 def detection_probability(detector: Detector, deposits: Deposits) -> Float[Array, "deposit"]:
@@ -39,17 +40,21 @@ def count_s1_photons(
 def cumulative(pattern: Float[Array, "deposit sensor"]) -> Float[Array, "deposit sensor"]:
     """Running sums of a pattern over the sensors, the last exactly 1.
 
-    Two small triangular matrix products: XLA's own scan over channels is ten times slower on CPUs.
+    Two small triangular matrix products: XLA's own scan over channels is ten times slower on CPUs. Shares
+    are taken in grains of 2^-22, so that every sum is exact in float32 in whichever order it is taken: a
+    sensor of share 0 adds nothing, and is never chosen.
 
     Gradient: none (it decides which sensor).
     """
-    pattern = jax.lax.stop_gradient(pattern)
+    pattern = jnp.round(jax.lax.stop_gradient(pattern) * _GRAINS) / _GRAINS
     n = pattern.shape[-1]
     width = int(np.ceil(np.sqrt(n)))
     padded = jnp.pad(pattern, ((0, 0), (0, width * width - n))).reshape(-1, width, width)
     ones = jnp.asarray(np.triu(np.ones((width, width))), pattern.dtype)
-    within = padded @ ones
-    before = within[..., -1] @ jnp.asarray(np.triu(np.ones((width, width)), 1), pattern.dtype)
+    # accelerators would round the products' arguments
+    within = jnp.matmul(padded, ones, precision=jax.lax.Precision.HIGHEST)
+    earlier = jnp.asarray(np.triu(np.ones((width, width)), 1), pattern.dtype)
+    before = jnp.matmul(within[..., -1], earlier, precision=jax.lax.Precision.HIGHEST)
     sums = (within + before[..., None]).reshape(-1, width * width)[:, :n]
     return sums / sums[:, -1:]
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float
 from dmsim import relax, rng
 from dmsim.detector import Detector
 from dmsim.light.detection import choose_sensor, cumulative, detection_probability
-from dmsim.light.photoelectrons import photoelectrons
+from dmsim.light.photoelectrons import photon_charge
 from dmsim.light.timing import two_exponentials
 from dmsim.ragged import Pages
 from dmsim.records import Deposits, Hits, Interaction, Quanta, Signal
@@ -104,7 +104,7 @@ def sample_s1_hits(
     delay_ns = tau * (1 / (floor + (1 - floor) * u_recombination) - 1)
 
     z_transit, z_charge = rng.normal_pair(key, pages.child, _ARRIVAL, dtype=dtype)
-    u_double, _ = draw(_CHARGE)
+    u_double, u_second = draw(_CHARGE)
     time_ns = (
         deposits.time_ns[parent]
         + decay_ns
@@ -114,12 +114,12 @@ def sample_s1_hits(
     )
     seen = detection_probability(detector, deposits)
     weight = relax.count_weight(n_detected, quanta.n_photons, seen)[parent] * sensor_weight * branch_weight
-    charge = photoelectrons(u_double, z_charge, detector.electronics) * pages.valid
+    charge = photon_charge(u_double, u_second, z_charge, sensor, detector.electronics, light.sensors)
     return Hits(
         event=deposits.event[parent].reshape(-1),
         sensor=sensor.reshape(-1),
         time_ns=time_ns.reshape(-1),
-        charge_pe=charge.reshape(-1),
+        charge_pe=(charge * pages.valid).reshape(-1),
         weight=(weight * pages.valid).reshape(-1),
         signal=jnp.full(parent.size, Signal.S1.value, jnp.int32),
         deposit=parent.reshape(-1),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from dmsim import relax, rng
 from dmsim.detector import Detector
 from dmsim.light.detection import choose_sensor, cumulative
-from dmsim.light.photoelectrons import photoelectrons
+from dmsim.light.photoelectrons import photon_charge
 from dmsim.light.timing import two_exponentials
 from dmsim.ragged import Pages
 from dmsim.records import ElectronClouds, ElectronList, Hits, Signal
@@ -54,7 +54,7 @@ def sample_s2_hits(
     u_sensor, u_gap = rng.uniform_pair(key, number, counter(0), dtype=dtype)
     u_which, u_decay = rng.uniform_pair(key, number, counter(1), dtype=dtype)
     z_transit, z_charge = rng.normal_pair(key, number, counter(2), dtype=dtype)
-    u_double, _ = rng.uniform_pair(key, number, counter(3), dtype=dtype)
+    u_double, u_second = rng.uniform_pair(key, number, counter(3), dtype=dtype)
 
     pattern = detector.light.s2_pattern(detector.geometry, clouds.x_mm, clouds.y_mm, clouds.spread_mm)
     sensor, sensor_weight = choose_sensor(u_sensor, cloud, cumulative(pattern), pattern)
@@ -72,13 +72,13 @@ def sample_s2_hits(
         + electronics.transit_time_spread_ns * z_transit
     )
     weight = (relax.weight(electrons.n_photons) * electrons.weight)[electron][:, None] * sensor_weight
-    charge = photoelectrons(u_double, z_charge, electronics) * pages.valid
+    charge = photon_charge(u_double, u_second, z_charge, sensor, electronics, detector.light.sensors)
     own = cloud < n_deposits
     return Hits(
         event=clouds.event[cloud].reshape(-1),
         sensor=sensor.reshape(-1),
         time_ns=time_ns.reshape(-1),
-        charge_pe=charge.reshape(-1),
+        charge_pe=(charge * pages.valid).reshape(-1),
         weight=(weight * pages.valid).reshape(-1),
         signal=jnp.where(own, Signal.S2.value, Signal.DELAYED.value).astype(jnp.int32).reshape(-1),
         deposit=jnp.where(own, cloud, -1).reshape(-1),

@@ -48,11 +48,14 @@ def expected_window(detector: Detector, deposits: Deposits) -> tuple[int, int]:
     Raises:
         ValueError: under `jax.jit` or `jax.vmap`.
     """
-    gas, sensor = detector.electroluminescence, detector.electronics
-    spread = charge.drift(detector, deposits).time_spread_ns
-    parts = (spread, sensor.transit_time_spread_ns, gas.gap_transit_ns, gas.triplet_lifetime_ns)
-    spread, transit, gap, triplet = (ragged.concrete(x, what="expected_window") for x in parts)
-    longest = 10 * np.hypot(np.max(spread, initial=0.0), transit) + gap + 15 * triplet
+    gas, sensor, way = detector.electroluminescence, detector.electronics, charge.drift(detector, deposits)
+    gap_ns = detector.gap_transit_ns(way.x_mm, way.y_mm)
+    parts = (way.time_spread_ns, sensor.transit_time_spread_ns, gap_ns, gas.triplet_lifetime_ns)
+    spread, transit, gap, slowest = (ragged.concrete(x, what="expected_window") for x in parts)
+    if detector.gas_gap is not None:
+        delay = ragged.concrete(detector.gas_gap.emission_delay_ns, what="expected_window")
+        slowest = np.maximum(slowest, delay)
+    longest = 10 * np.hypot(np.max(spread, initial=0.0), transit) + np.max(gap, initial=0.0) + 15 * slowest
     counts = (math.ceil(length / sensor.sample_ns) for length in (_S1_WINDOW_NS, float(longest)))
     of_s1, of_s2 = (1 << (count - 1).bit_length() for count in counts)
     return of_s1, of_s2
@@ -98,3 +101,4 @@ def expected_waveform(
     kinds = quanta_stage.present_interactions(deposits)
     host_free = replace(deposits, event_time_ns=None)
     return _expected(detector, host_free, (of_s1, of_s2), kinds, pulse=pulse)
+    detector = charge.prepare(detector)

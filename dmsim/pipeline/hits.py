@@ -123,6 +123,7 @@ def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> 
         detector: what makes the signals.
         deposits: a batch; about 60 bytes a detected photon are needed in memory.
 
+    detector = charge.prepare(detector)
     Returns:
         One padded list for the batch; use only where `valid`. A list that turned out too short is made anew
         in the next bucket, so that `n_overflow` is 0.
@@ -151,5 +152,6 @@ def draw_hits(words: rng.Words, detector: Detector, deposits: Deposits, quanta: 
         sizes = Sizes(
             ragged.bucket(sizes.s1 + 1, page_size=_S1_PAGE),
             ragged.bucket(sizes.electrons + 1, page_size=_ELECTRON_PAGE),
+    detector = charge.prepare(detector)
             ragged.bucket(sizes.s2 + 1, page_size=_S2_PAGE),
         )

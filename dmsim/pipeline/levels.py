@@ -69,6 +69,7 @@ def simulate_quanta(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -
     Source: NEST, arXiv:2211.10726.
     """
     batches.check(detector, deposits)
+    detector = charge.prepare(detector)
     padded = batches.padded(deposits)
     return batches.unpadded(draw_quanta(rng.words_of(key), detector, padded), len(deposits), len(padded))
 
@@ -93,6 +94,7 @@ def simulate_areas(
     Gradient: matched-normal through every count, pathwise elsewhere.
     """
     batches.check(detector, deposits)
+    detector = charge.prepare(detector)
     words, padded = rng.words_of(key), batches.padded(deposits)
     quanta = draw_quanta(words, detector, padded)
     areas = _areas(words, detector, padded, quanta, calibration or detector)
