@@ -112,7 +112,7 @@ def borders(
             raise ValueError(f"events_per_batch is {events_per_batch} events: must be at least 1")
         return [*range(0, deposits.n_events, events_per_batch), deposits.n_events]
     host = partial(ragged.concrete, what="simulate_records")
-    gain = host(detector.electroluminescence.se_gain_phd) * host(detector.electrons.extraction_efficiency)
+    gain = host(detector.g2_pe_per_electron) / (1 + host(detector.electronics.double_pe_probability))
     photons = host(quanta.n_electrons) * gain + host(quanta.n_photons) * host(
         detector.light.g1_phd_per_photon
     )

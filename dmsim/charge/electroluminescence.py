@@ -34,7 +34,7 @@ def sample_electrons(
 
     Args:
         keys: one key a cloud.
-        detector: of its parts the electroluminescence.
+        detector: of its parts the electroluminescence, and the gas gap with its delay at the surface.
         clouds: with those keys.
         pages: of electrons, with clouds as parents.
 
@@ -48,6 +48,9 @@ def sample_electrons(
     std = relax.safe_sqrt(detector.electroluminescence.se_fano * mean)
     n_photons = relax.rounded_normal(z_count, mean[parent], std[parent]) * pages.valid
     time_ns = clouds.time_ns[parent] + clouds.time_spread_ns[parent] * z_time
+    if detector.gas_gap is not None:
+        u_emission, _ = rng.uniform_pair(key, pages.child, jnp.uint32(ELECTRON + 1), dtype=dtype)
+        time_ns = time_ns - detector.gas_gap.emission_delay_ns * jnp.log(u_emission)
     return ElectronList(
         cloud=jnp.broadcast_to(parent, pages.child.shape).reshape(-1),
         index=pages.child.reshape(-1),

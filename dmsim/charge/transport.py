@@ -4,13 +4,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import erf
 from jaxtyping import Array, Float
 
 from dmsim import relax, rng
+from dmsim.charge.drift_map import prepare
 from dmsim.detector import Detector
+from dmsim.detector.drift_map import DriftMap
 from dmsim.records import Deposits, ElectronClouds, Quanta
 
 _SURVIVAL, _GAIN, _PLACE = range(3)  # counters of the draws of a deposit
+_LIFETIME_POINTS = 32  # on the way up, where the lifetime is a map
 
 
 def diffusion_mm(diffusion_cm2_per_s, drift_time_ns):
@@ -25,38 +29,85 @@ class Drift(NamedTuple):
     survival: Float[Array, "deposit"]  # probability to arrive and be extracted
     time_spread_ns: Float[Array, "deposit"]
     spread_mm: Float[Array, "deposit"]  # transverse
+    x_mm: Float[Array, "deposit"]  # mean, at the surface
+    y_mm: Float[Array, "deposit"]
+    clear_of_wall: Float[Array, "deposit"]  # probability not to end on the wall; part of the survival
 
 
-def drift(detector: Detector, deposits: Deposits) -> Drift:
-    """Time, survival and diffusion on the way to the gas.
-
-    Gradient: exact.
-    Source: attachment exp(-t/tau); diffusion sqrt(2 D t) (Sorensen, doi:10.1016/j.nima.2010.12.150).
-    """
+def _straight(detector: Detector, deposits: Deposits) -> Drift:
+    """Straight up at one speed; survival without extraction."""
     electrons = detector.electrons
     time_ns = electrons.drift_time_ns(deposits.z_mm)
     # the surface delay is no drift in the liquid: it does not spread the cloud
     liquid_time = time_ns - electrons.surface_delay_ns
     speed_mm_per_ns = electrons.drift_speed_mm_per_us * 1e-3
+    if electrons.lifetime_map is None:
+        survival = electrons.survival(time_ns)
+    else:
+        share = (jnp.arange(_LIFETIME_POINTS, dtype=liquid_time.dtype) + 0.5) / _LIFETIME_POINTS
+        r_mm = relax.safe_sqrt(deposits.x_mm**2 + deposits.y_mm**2)
+        lifetime_us = electrons.lifetime_map(r_mm[:, None], deposits.z_mm[:, None] * share)
+        survival = jnp.exp(-liquid_time * 1e-3 * jnp.mean(1 / lifetime_us, axis=1))
     return Drift(
         time_ns=time_ns,
-        survival=electrons.survival(time_ns) * electrons.extraction_efficiency,
+        survival=survival,
         time_spread_ns=diffusion_mm(electrons.diffusion_longitudinal_cm2_per_s, liquid_time)
         / speed_mm_per_ns,
         spread_mm=diffusion_mm(electrons.diffusion_transverse_cm2_per_s, liquid_time),
+        x_mm=deposits.x_mm,
+        y_mm=deposits.y_mm,
+        clear_of_wall=jnp.ones_like(time_ns),
     )
+
+
+def _along_field(detector: Detector, arrivals: DriftMap, deposits: Deposits) -> Drift:
+    """Along the field lines; survival without extraction."""
+    arrival = arrivals(deposits.x_mm, deposits.y_mm, jnp.minimum(deposits.z_mm, 0.0))
+    spread_mm = relax.safe_sqrt(arrival.variance_mm2)
+    # a diffusing cloud beside an absorbing plane: the part whose mirror image has not replaced it
+    wide = spread_mm > 0
+    reach = arrival.margin_mm / (jnp.where(wide, spread_mm, 1.0) * 2**0.5)
+    clear = jnp.where(wide, erf(jnp.maximum(reach, 0.0)), jnp.where(arrival.margin_mm > 0, 1.0, 0.0))
+    return Drift(
+        time_ns=arrival.time_ns + detector.electrons.surface_delay_ns,
+        survival=jnp.exp(-arrival.attachment) * clear,
+        time_spread_ns=relax.safe_sqrt(arrival.time_variance_ns2),
+        spread_mm=spread_mm,
+        x_mm=deposits.x_mm * arrival.stretch,
+        y_mm=deposits.y_mm * arrival.stretch,
+        clear_of_wall=clear,
+    )
+
+
+def drift(detector: Detector, deposits: Deposits) -> Drift:
+    """Time, place, survival and diffusion on the way to the gas.
+
+    Args:
+        detector: with a drift field, along its lines; make it ready by `prepare`, or each call does so.
+        deposits: below the gate, z <= 0.
+
+    Gradient: exact.
+    Source: attachment exp(-t/tau); diffusion sqrt(2 D t) (Sorensen, doi:10.1016/j.nima.2010.12.150); wall:
+        absorbing plane, Chandrasekhar, Rev. Mod. Phys. 15 (1943) 1.
+    """
+    arrivals = prepare(detector).drift_field
+    if isinstance(arrivals, DriftMap):
+        way = _along_field(detector, arrivals, deposits)
+    else:
+        way = _straight(detector, deposits)
+    return way._replace(survival=way.survival * detector.extraction_at(way.x_mm, way.y_mm))
 
 
 def transport(keys: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta) -> ElectronClouds:
     """Drift each deposit's electrons to the gas.
 
-    Attachment and extraction leave a binomial count. The cloud's centre in the plane and in time is drawn
-    for that many electrons; the spread around it is handed on, so that the light pattern is that of the
+    Attachment, the wall and extraction leave a binomial count. The cloud's centre in the plane and in time is
+    drawn for that many electrons; the spread around it is handed on, so that the light pattern is that of the
     whole cloud and its centroid still fluctuates as sigma / sqrt(n).
 
     Args:
         keys: one key a deposit.
-        detector: of its parts the electrons' transport, the geometry and the electroluminescence.
+        detector: of its parts the electrons' transport, the geometry, the fields and the electroluminescence.
         deposits: below the gate, z <= 0.
         quanta: of the same deposits.
 
@@ -67,29 +118,28 @@ def transport(keys: rng.Words, detector: Detector, deposits: Deposits, quanta: Q
     Source: as `drift`.
     """
     dtype = deposits.energy_kev.dtype
-    mean_time, survive, time_spread, spread = drift(detector, deposits)
+    way = drift(detector, deposits)
     u, _ = rng.uniform_pair(keys, 0, _SURVIVAL, dtype=dtype)
-    n_electrons = relax.binomial(u, quanta.n_electrons, survive)
+    n_electrons = relax.binomial(u, quanta.n_electrons, way.survival)
     share = 1 / jnp.maximum(n_electrons, 1)
     rows = jnp.arange(len(deposits))
     first = jax.ops.segment_min(rows, deposits.event, num_segments=deposits.n_events)[deposits.event]
     of_event = rng.Words(keys.first[first], keys.second[first])  # one gain for all deposits of an event
     z_gain, _ = rng.normal_pair(of_event, 0, _GAIN, dtype=dtype)
     z_x, z_y = rng.normal_pair(keys, 0, _PLACE, dtype=dtype)
-    x_mm = deposits.x_mm + spread * relax.safe_sqrt(share) * z_x
-    y_mm = deposits.y_mm + spread * relax.safe_sqrt(share) * z_y
-    emission = detector.electroluminescence
+    x_mm = way.x_mm + way.spread_mm * relax.safe_sqrt(share) * z_x
+    y_mm = way.y_mm + way.spread_mm * relax.safe_sqrt(share) * z_y
     return ElectronClouds(
         event=deposits.event,
         n_electrons=n_electrons,
-        weight=relax.count_weight(n_electrons, quanta.n_electrons, survive),
-        time_ns=deposits.time_ns + mean_time,
-        time_spread_ns=time_spread,
+        weight=relax.count_weight(n_electrons, quanta.n_electrons, way.survival),
+        time_ns=deposits.time_ns + way.time_ns,
+        time_spread_ns=way.time_spread_ns,
         x_mm=x_mm,
         y_mm=y_mm,
-        spread_mm=spread * relax.safe_sqrt(1 - share),
-        photons_per_electron=emission.se_gain_phd
-        * (1 + emission.linear_noise * z_gain)
+        spread_mm=way.spread_mm * relax.safe_sqrt(1 - share),
+        photons_per_electron=detector.electron_gain_phd(x_mm, y_mm)
+        * (1 + detector.electroluminescence.linear_noise * z_gain)
         * detector.light.s2_relative_yield(detector.geometry, x_mm, y_mm),
     )
 
@@ -108,17 +158,19 @@ def expected_clouds(detector: Detector, deposits: Deposits, quanta: Quanta) -> E
     Gradient: exact.
     Source: as `drift`.
     """
-    mean_time, survive, time_spread, spread = drift(detector, deposits)
-    x_mm, y_mm = deposits.x_mm, deposits.y_mm
+    way = drift(detector, deposits)
     return ElectronClouds(
         event=deposits.event,
-        n_electrons=quanta.n_electrons * survive,
-        weight=jnp.ones_like(mean_time),
-        time_ns=deposits.time_ns + mean_time,
-        time_spread_ns=time_spread,
-        x_mm=x_mm,
-        y_mm=y_mm,
-        spread_mm=spread,
-        photons_per_electron=detector.electroluminescence.se_gain_phd
-        * detector.light.s2_relative_yield(detector.geometry, x_mm, y_mm),
+        n_electrons=quanta.n_electrons * way.survival,
+        weight=jnp.ones_like(way.time_ns),
+        time_ns=deposits.time_ns + way.time_ns,
+        time_spread_ns=way.time_spread_ns,
+        x_mm=way.x_mm,
+        y_mm=way.y_mm,
+        spread_mm=way.spread_mm,
+        photons_per_electron=jnp.broadcast_to(
+            detector.electron_gain_phd(way.x_mm, way.y_mm)
+            * detector.light.s2_relative_yield(detector.geometry, way.x_mm, way.y_mm),
+            way.x_mm.shape,
+        ),
     )

@@ -101,9 +101,9 @@ def _number(value: Any) -> str:
 
 def _derived(detector: Any) -> list[tuple]:
     """What analysts quote, from the parameters above."""
-    electroluminescence, electrons = detector.electroluminescence, detector.electrons
+    electrons = detector.electrons
     derived = "from the parameters above"
-    g2_phd = electroluminescence.se_gain_phd * electrons.extraction_efficiency
+    g2_phd = detector.g2_pe_per_electron / (1 + detector.electronics.double_pe_probability)
     drift_us = electrons.drift_time_ns(-detector.geometry.drift_length_mm) * 1e-3
     return [
         ("g1", float(detector.g1_pe_per_photon), "PE/photon", "g1_phd_per_photon x (1 + double PE)"),

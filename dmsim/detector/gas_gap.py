@@ -201,6 +201,11 @@ class GasGap(eqx.Module):
         rate = (1 - share) / transit_ns
         return jnp.where(u < before, u / rate, transit_ns - (1 - u) / (rate + share / wire_ns))
 
+    def mean_emission_ns(self, transit_ns: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Mean of light's emission after an electron came to the surface. Gradient: exact."""
+        late = self.wire_share * (transit_ns - self.wire_ns(transit_ns)) / 2
+        return self.emission_delay_ns + transit_ns / 2 + late
+
     def wire_ns(self, transit_ns: Float[Array, "..."]) -> Float[Array, "..."]:
         """The last part of the crossing, near the wires. Gradient: exact."""
         return transit_ns * jnp.minimum(self.wire_mm / self.gap_mm, 1.0)

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dmsim import relax
 from dmsim.detector.delayed import DelayedElectrons, Photoionisation
 from dmsim.detector.drift_field import DriftField
+from dmsim.detector.drift_map import DriftMap
 from dmsim.detector.gas_gap import GasGap
 from dmsim.detector.geometry import Geometry
 from dmsim.detector.light import LightResponse
@@ -51,8 +53,10 @@ class Electrons(eqx.Module):
     diffusion_longitudinal_cm2_per_s: Float[Array, ""] = leaf("cm2/s", 0, 1000, "along the drift")
     diffusion_transverse_cm2_per_s: Float[Array, ""] = leaf("cm2/s", 0, 1000, "across the drift")
     extraction_efficiency: Float[Array, ""] = leaf("1", 0, 1, "probability to pass the liquid surface")
-    lifetime_map: GridMap | None = supplied("us", 1, 1e7, "lifetime over (r, z); replaces lifetime_us")
-    extraction_map: GridMap | None = supplied("1", 0, 10, "over (x, y); multiplies extraction_efficiency")
+    lifetime_map: GridMap | None = supplied("us", 1, 1e7, "lifetime over (r, z); replaces lifetime_us", "rz")
+    extraction_map: GridMap | None = supplied(
+        "1", 0, 10, "over (x, y); multiplies extraction_efficiency", "xy"
+    )
 
     def drift_time_ns(self, z_mm: Float[Array, "..."]) -> Float[Array, "..."]:
         """Mean time from z to the gas [ns]. Gradient: exact."""
@@ -170,7 +174,7 @@ class Detector(eqx.Module):
     name: str = eqx.field(static=True)
     # optional tables of a preset: without one, its physics is off and not compiled
     gas_gap: GasGap | None = None
-    drift_field: DriftField | None = None
+    drift_field: DriftField | DriftMap | None = None  # the map is made by the pipeline, from the field
     photoionisation: Photoionisation | None = None
     delayed_electrons: DelayedElectrons | None = None
     afterpulses: Afterpulses | None = None
@@ -203,13 +207,63 @@ class Detector(eqx.Module):
 
     @property
     def single_electron_gain_pe(self) -> Float[Array, ""]:
-        """Mean S2 PE an extracted electron. Gradient: exact."""
-        return self.electroluminescence.se_gain_phd * (1 + self.electronics.double_pe_probability)
+        """Mean S2 PE an extracted electron, on the axis where a gas gap makes it. Gradient: exact."""
+        gain = self.electron_gain_phd(jnp.zeros_like(self.geometry.radius_mm))
+        return gain * (1 + self.electronics.double_pe_probability)
 
     @property
     def g2_pe_per_electron(self) -> Float[Array, ""]:
-        """XENON's g2: mean S2 PE an electron that reaches the surface. Gradient: exact."""
-        return self.single_electron_gain_pe * self.electrons.extraction_efficiency
+        """XENON's g2: mean S2 PE an electron that reaches the surface, on the axis. Gradient: exact."""
+        center = jnp.zeros_like(self.geometry.radius_mm)
+        return self.single_electron_gain_pe * self.extraction_at(center, center)
+
+    def _r2(self, x_mm: Float[Array, "..."], y_mm: Float[Array, "..."]) -> Float[Array, "..."]:
+        return (x_mm**2 + y_mm**2) / self.geometry.radius_mm**2
+
+    def electron_gain_phd(
+        self, x_mm: Float[Array, "..."], y_mm: Float[Array, "..."] | float = 0.0
+    ) -> Float[Array, "..."]:
+        """Photons detected an electron extracted there, before the relative S2 yield.
+
+        That of the gas gap where the detector has one, else `se_gain_phd`. Gradient: exact.
+        """
+        if self.gas_gap is None:
+            return self.electroluminescence.se_gain_phd
+        r2 = self._r2(x_mm, jnp.asarray(y_mm))
+        return self.gas_gap.gain_phd(r2, self.xenon.temperature_k, self.xenon.pressure_bar)
+
+    def extraction_at(self, x_mm: Float[Array, "..."], y_mm: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Probability to pass the liquid surface there.
+
+        That of the gas gap where the detector has one, else `extraction_efficiency`; times the map.
+        Gradient: exact, zero where the product is above 1.
+        """
+        electrons = self.electrons
+        if self.gas_gap is None:
+            efficiency = electrons.extraction_efficiency
+        else:
+            efficiency = self.gas_gap.extraction_efficiency(self._r2(x_mm, y_mm), self.xenon.temperature_k)
+        if electrons.extraction_map is not None:
+            efficiency = jnp.clip(efficiency * electrons.extraction_map(x_mm, y_mm), 0.0, 1.0)
+        return efficiency
+
+    def gap_transit_ns(self, x_mm: Float[Array, "..."], y_mm: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Time of an electron to cross the gas gap there. Gradient: exact."""
+        if self.gas_gap is None:
+            return self.electroluminescence.gap_transit_ns
+        return self.gas_gap.transit_ns(
+            self._r2(x_mm, y_mm), self.xenon.temperature_k, self.xenon.pressure_bar
+        )
+
+    def field_v_per_cm(
+        self, x_mm: Float[Array, "..."], y_mm: Float[Array, "..."], z_mm: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """Strength of the drift field there: of the drift field, else of the polynomial. Gradient: exact."""
+        if self.drift_field is None:
+            return self.xenon.field_at(self.geometry.height_mm(z_mm))
+        if isinstance(self.drift_field, DriftMap):
+            return self.drift_field(x_mm, y_mm, z_mm).field_v_per_cm
+        return self.drift_field.strength(self.geometry, relax.safe_sqrt(x_mm**2 + y_mm**2), z_mm)
 
 
 OPTIONAL = {

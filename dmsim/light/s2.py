@@ -25,7 +25,8 @@ def sample_s2_hits(
 ) -> Hits:
     """Sensor, time and charge of each detected S2 photon; `deposit` is its row in the batch.
 
-    Light leaves uniformly along the electron's way through the gap, delayed by the gas excimer's decay.
+    Light leaves uniformly along the electron's way through the gap (in a gas gap with wires, more near them),
+    delayed by the gas excimer's decay.
     All electrons of a cloud share one light pattern.
 
     Args:
@@ -65,9 +66,14 @@ def sample_s2_hits(
         fast_ns=gas.singlet_lifetime_ns,
         slow_ns=gas.triplet_lifetime_ns,
     )
+    if detector.gas_gap is None:
+        in_gap_ns = gas.gap_transit_ns * u_gap
+    else:
+        transit_ns = detector.gap_transit_ns(clouds.x_mm, clouds.y_mm)
+        in_gap_ns = detector.gas_gap.emission_ns(u_gap, transit_ns[cloud])
     time_ns = (
         electrons.time_ns[electron][:, None]
-        + gas.gap_transit_ns * u_gap
+        + in_gap_ns
         + decay_ns
         + electronics.transit_time_spread_ns * z_transit
     )
