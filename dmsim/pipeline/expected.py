@@ -93,6 +93,7 @@ def expected_waveform(
     Gradient: exact in the detector, energies, positions and times.
     """
     batches.check(detector, deposits)
+    detector = charge.prepare(detector)
     sizes = expected_window(detector, deposits) if n_samples is None else n_samples
     for name, value in (*(("n_samples", size) for size in sizes), ("oversampling", oversampling)):
         if value < 1:
@@ -101,4 +102,3 @@ def expected_waveform(
     kinds = quanta_stage.present_interactions(deposits)
     host_free = replace(deposits, event_time_ns=None)
     return _expected(detector, host_free, (of_s1, of_s2), kinds, pulse=pulse)
-    detector = charge.prepare(detector)

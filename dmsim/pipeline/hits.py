@@ -106,6 +106,7 @@ def iterate_hits(
     """
     words = rng.words_of(key)
     quanta = simulate_quanta(key, detector, deposits)
+    detector = charge.prepare(detector)
     borders = batches.borders(detector, deposits, quanta, events_per_batch)
     for start, stop in zip(borders[:-1], borders[1:], strict=True):
         part, part_quanta = batches.select_events(deposits, quanta, start, stop)
@@ -123,7 +124,6 @@ def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> 
         detector: what makes the signals.
         deposits: a batch; about 60 bytes a detected photon are needed in memory.
 
-    detector = charge.prepare(detector)
     Returns:
         One padded list for the batch; use only where `valid`. A list that turned out too short is made anew
         in the next bucket, so that `n_overflow` is 0.
@@ -135,6 +135,7 @@ def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> 
         sensors.
     """
     batches.check(detector, deposits)
+    detector = charge.prepare(detector)
     words, padded = rng.words_of(key), batches.padded(deposits)
     quanta = draw_quanta(words, detector, padded)
     hits = draw_hits(words, detector, padded, quanta)
@@ -152,6 +153,5 @@ def draw_hits(words: rng.Words, detector: Detector, deposits: Deposits, quanta: 
         sizes = Sizes(
             ragged.bucket(sizes.s1 + 1, page_size=_S1_PAGE),
             ragged.bucket(sizes.electrons + 1, page_size=_ELECTRON_PAGE),
-    detector = charge.prepare(detector)
             ragged.bucket(sizes.s2 + 1, page_size=_S2_PAGE),
         )
