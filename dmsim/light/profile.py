@@ -43,14 +43,23 @@ class TimeGrid(NamedTuple):
         return (_DAMPING + 2j * np.pi * np.arange(self.oversampling * self.n_samples + 1)) / period
 
     def begin(
-        self, mean_ns: Float[Array, "deposit"], spread_ns: Float[Array, "deposit"]
+        self,
+        mean_ns: Float[Array, "deposit"],
+        spread_ns: Float[Array, "deposit"],
+        start: Int[Array, "deposit"] | None = None,
     ) -> tuple[Int[Array, "deposit"], Float[Array, "deposit"]]:
         """First sample of each window, and the mean time counted from its start.
 
+        Args:
+            mean_ns: of the normal and fixed delays.
+            spread_ns: standard deviation of the normal delays.
+            start: first sample, where it is given and not to follow the means.
+
         Gradient: exact in the phase, none in the sample.
         """
-        held = jax.lax.stop_gradient(mean_ns - _MARGIN * spread_ns)
-        start = jnp.floor(held / self.sample_ns).astype(jnp.int32)
+        if start is None:
+            held = jax.lax.stop_gradient(mean_ns - _MARGIN * spread_ns)
+            start = jnp.floor(held / self.sample_ns).astype(jnp.int32)
         return start, mean_ns - start.astype(mean_ns.dtype) * self.sample_ns
 
     def shares(self, transform: Complex[Array, "deposit frequency"]) -> Float[Array, "deposit sample"]:

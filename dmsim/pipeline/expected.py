@@ -2,40 +2,116 @@
 
 import math
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
+from jaxtyping import Array, Int
 
 from dmsim import batches, charge, electronics, light, ragged
 from dmsim import quanta as quanta_stage
 from dmsim.detector import Detector
-from dmsim.records import Deposits, ExpectedWaveform, Interaction
+from dmsim.records import Deposits, ElectronClouds, ExpectedSignal, ExpectedWaveform, Interaction, Quanta
 
 _S1_WINDOW_NS = 2500  # of an expected S1, where 99 % of the light has come
 
 
-@eqx.filter_jit
-def _expected(
+class Windows(NamedTuple):
+    """Windows of the two signals; part of what is compiled."""
+
+    s1: light.TimeGrid
+    s2: light.TimeGrid
+    pulse: bool = False  # whether each photoelectron is spread by its pulse
+
+    def response(self, detector: Detector, grid: light.TimeGrid):
+        """Transform of what follows the photoelectron's arrival. Gradient: exact."""
+        if not self.pulse:
+            return 1.0
+        dtype = detector.electronics.pulse_rise_ns.dtype
+        return electronics.pulse_transform(grid.arguments(dtype), detector.electronics)
+
+
+class ExpectedSignals(eqx.Module):
+    """Mean quanta, electrons and light of each deposit."""
+
+    quanta: Quanta
+    clouds: ElectronClouds
+    s1: ExpectedSignal
+    s2: ExpectedSignal
+
+
+def expected_signals(
     detector: Detector,
     deposits: Deposits,
-    grids: tuple[light.TimeGrid, light.TimeGrid],
-    interactions: tuple[Interaction, ...],
+    windows: Windows,
     *,
-    pulse: bool,
-) -> ExpectedWaveform:
-    def response(grid):
-        s = grid.arguments(deposits.energy_kev.dtype)
-        return electronics.pulse_transform(s, detector.electronics) if pulse else 1.0
+    starts: tuple[Int[Array, "deposit"], Int[Array, "deposit"]] | None = None,
+    interactions: tuple[Interaction, ...] | None = None,
+) -> ExpectedSignals:
+    """What `expected_waveform` is made of, in windows of any width of sample; not compiled by itself.
 
+    Args:
+        detector: what makes the signals.
+        deposits: a batch, unchecked.
+        windows: of S1 and S2, each with its own width of sample.
+        starts: first samples of the windows, each in its own samples; where the signals begin if not given.
+        interactions: all that can occur, if known.
+
+    Gradient: exact in the detector, energies, positions and times.
+    """
     quanta = quanta_stage.expected_quanta(detector, deposits, interactions=interactions)
     clouds = charge.expected_clouds(detector, deposits, quanta)
-    of_s1, of_s2 = grids
+    first, second = (None, None) if starts is None else starts
+    response = partial(windows.response, detector)
+    return ExpectedSignals(
+        quanta=quanta,
+        clouds=clouds,
+        s1=light.expected_s1(detector, deposits, quanta, windows.s1, response(windows.s1), start=first),
+        s2=light.expected_s2(detector, clouds, windows.s2, response(windows.s2), start=second),
+    )
+
+
+def expected_totals(
+    detector: Detector,
+    deposits: Deposits,
+    signals: ExpectedSignals,
+    *,
+    interactions: tuple[Interaction, ...] | None = None,
+) -> light.SignalTotals:
+    """Mean and covariance of each deposit's S1 and S2 areas, quanta's fluctuations included.
+
+    Args:
+        detector: what makes the signals.
+        deposits: a batch, unchecked.
+        signals: of the same deposits.
+        interactions: all that can occur, if known.
+
+    Gradient: exact, but for the clipping of draws at a few quanta.
+    """
+    spread = quanta_stage.quanta_spread(detector, deposits, interactions=interactions)
+    return light.expected_totals(
+        detector,
+        deposits,
+        signals.quanta,
+        signals.clouds,
+        var_photons=spread.var_photons,
+        var_electrons=spread.var_electrons,
+        covariance=spread.covariance,
+    )
+
+
+@eqx.filter_jit
+def _expected(
+    detector: Detector, deposits: Deposits, windows: Windows, interactions: tuple[Interaction, ...]
+) -> ExpectedWaveform:
+    signals = expected_signals(detector, deposits, windows, interactions=interactions)
     return ExpectedWaveform(
         event=deposits.event,
-        s1=light.expected_s1(detector, deposits, quanta, of_s1, response(of_s1)),
-        s2=light.expected_s2(detector, clouds, of_s2, response(of_s2)),
+        s1=signals.s1,
+        s2=signals.s2,
         n_events=deposits.n_events,
-        sample_ns=of_s1.sample_ns,
+        sample_ns=windows.s1.sample_ns,
     )
 
 
@@ -98,7 +174,7 @@ def expected_waveform(
     for name, value in (*(("n_samples", size) for size in sizes), ("oversampling", oversampling)):
         if value < 1:
             raise ValueError(f"{name} is {value}: must be at least 1")
-    of_s1, of_s2 = (light.TimeGrid(n, detector.electronics.sample_ns, oversampling) for n in sizes)
+    grids = (light.TimeGrid(n, detector.electronics.sample_ns, oversampling) for n in sizes)
     kinds = quanta_stage.present_interactions(deposits)
     host_free = replace(deposits, event_time_ns=None)
-    return _expected(detector, host_free, (of_s1, of_s2), kinds, pulse=pulse)
+    return _expected(detector, host_free, Windows(*grids, pulse=pulse), kinds)
