@@ -1,5 +1,7 @@
 """Electrons: drift, attachment, diffusion, extraction and electroluminescence."""
 
+from dmsim.charge.delayed import count_delayed as count_delayed
+from dmsim.charge.delayed import delayed_clouds as delayed_clouds
 from dmsim.charge.drift_map import prepare as prepare
 from dmsim.charge.electroluminescence import count_s2_photons as count_s2_photons
 from dmsim.charge.electroluminescence import sample_electrons as sample_electrons

@@ -43,6 +43,7 @@ def check(detector: Detector) -> None:
         )
     _check_maps(detector)
     _check_light(detector)
+    _check_late(detector)
 
 
 def _check_light(detector: Detector) -> None:
@@ -112,6 +113,29 @@ def maps(detector: Detector) -> Iterator[tuple[str, GridMap, Spec]]:
             for name, spec in specs(module):
                 if isinstance(grid := getattr(module, name), GridMap):
                     yield f"{jax.tree_util.keystr(path).lstrip('.')}.{name}", grid, spec
+
+
+def _check_late(detector: Detector) -> None:
+    """Refuse optional tables whose numbers do not go together."""
+    if (table := detector.afterpulses) is not None:
+        shapes = {name: np.shape(getattr(table, name)) for name, _ in specs(table)}
+        odd = [name for name, shape in shapes.items() if shape != shapes["probability"]]
+        if odd:
+            raise ValueError(
+                f"afterpulses.{odd[0]} has shape {shapes[odd[0]]}: must be that of probability, "
+                f"{shapes['probability']}"
+            )
+        negative = np.asarray(table.delay_ns) - np.asarray(table.delay_width_ns) / 2 < 0
+        if negative.any():
+            raise ValueError(
+                f"afterpulses.delay_ns is less than half of delay_width_ns in {negative.sum()} entries: "
+                "must not be, as no afterpulse precedes its photoelectron"
+            )
+    if (held := detector.delayed_electrons) is not None and not held.first_ns < held.last_ns:
+        raise ValueError(
+            f"delayed_electrons.first_ns is {float(held.first_ns):g} ns: must be below last_ns "
+            f"{float(held.last_ns):g} ns"
+        )
 
 
 def check_values(detector: Detector) -> None:

@@ -7,7 +7,10 @@ from dmsim.detector.quantities import leaf
 
 
 class Photoionisation(eqx.Module):
-    """Electrons that the light of S1 and S2 frees from impurities and metal in the drift volume."""
+    """Electrons that the light of S1 and S2 frees in the drift volume.
+
+    They are freed everywhere in the volume: the delay is their drift time, on which they can be attached.
+    """
 
     probability: Float[Array, ""] = leaf("electron/phd", 0, 1, "electrons freed for a detected photon")
     time_constant_ns: Float[Array, ""] = leaf("ns", 1, 1e9, "of the delay's exponential")
@@ -15,7 +18,7 @@ class Photoionisation(eqx.Module):
 
 
 class DelayedElectrons(eqx.Module):
-    """Single electrons that follow large S2s with a power law in time."""
+    """Single electrons that follow an S2 with a power law in time."""
 
     probability: Float[Array, ""] = leaf(
         "electron/electron", 0, 1, "delayed electrons for an extracted electron, between the two times"
@@ -23,4 +26,6 @@ class DelayedElectrons(eqx.Module):
     power: Float[Array, ""] = leaf("1", -5, 0, "rate ~ time^power")
     first_ns: Float[Array, ""] = leaf("ns", 1, 1e12, "earliest delay")
     last_ns: Float[Array, ""] = leaf("ns", 1, 1e12, "longest delay")
-    spread_mm: Float[Array, ""] = leaf("mm", 0, 5000, "standard deviation of the distance from the S2")
+    spread_mm: Float[Array, ""] = leaf(
+        "mm", 0, 5000, "standard deviation of the distance from the S2, along x and along y"
+    )

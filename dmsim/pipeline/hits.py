@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dmsim import batches, charge, light, ragged, rng
+from dmsim import batches, charge, electronics, light, ragged, rng
 from dmsim.detector import Detector
+from dmsim.pipeline import late
 from dmsim.pipeline.keys import CHARGE, LIGHT, deposit_keys, deposit_numbers
 from dmsim.pipeline.levels import draw_quanta, draw_signals, simulate_quanta
 from dmsim.records import Deposits, ElectronClouds, Hits, Quanta
@@ -38,12 +39,23 @@ def _hits(
     clouds: ElectronClouds,
     n_s1: Float[Array, "deposit"],
     sizes: Sizes,
-) -> Hits:
+    delayed_keys: rng.Words | None = None,
+) -> tuple[Hits, rng.Words | None]:
+    """Hits of all clouds, and a key for each chunk of them where there are afterpulses.
+
+    The clouds of the deposits come first; what comes behind them has keys of its own.
+    """
     pages = ragged.paginate(n_s1.astype(jnp.int32), page_size=_S1_PAGE, n_pages=sizes.s1)
     light_keys = deposit_keys(words, deposits, LIGHT)
     s1 = light.sample_s1_hits(light_keys, detector, deposits, quanta, n_s1, pages)
+    chunks = electronics.chunk_keys(light_keys, pages.parent[:, None], pages.child, jnp.uint32(0))
 
     charge_keys = deposit_keys(words, deposits, CHARGE)
+    if delayed_keys is not None:
+        charge_keys, light_keys = (
+            late.joined(charge_keys, delayed_keys),
+            late.joined(light_keys, delayed_keys),
+        )
     n_electrons = clouds.n_electrons.astype(jnp.int32)
     pages = ragged.paginate(n_electrons, page_size=_ELECTRON_PAGE, n_pages=sizes.electrons)
     electrons = charge.sample_electrons(charge_keys, detector, clouds, pages)
@@ -61,7 +73,12 @@ def _hits(
     }
     row = joined["deposit"]  # in this batch; its number in the event does not depend on the batch
     joined["deposit"] = jnp.where(row < 0, row, deposit_numbers(deposits)[row])
-    return Hits(**joined, n_overflow=s1.n_overflow + s2.n_overflow, n_events=deposits.n_events)
+    hits = Hits(**joined, n_overflow=s1.n_overflow + s2.n_overflow, n_events=deposits.n_events)
+    if detector.afterpulses is None:
+        return hits, None
+    cloud, number = electrons.cloud[pages.parent], electrons.index[pages.parent]
+    of_s2 = electronics.chunk_keys(light_keys, cloud[:, None], pages.child, number[:, None] + 1)
+    return hits, late.joined(chunks, of_s2)
 
 
 def plan(detector: Detector, clouds: ElectronClouds, n_s1: Float[Array, "deposit"]) -> Sizes:
@@ -145,11 +162,14 @@ def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> 
 def draw_hits(words: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta) -> Hits:
     """Hits of a padded batch. Gradient: as `simulate_hits`."""
     clouds, n_s1 = _jitted_signals(words, detector, deposits, quanta)
+    delayed_keys = None
+    if late.has_delayed(detector):
+        clouds, delayed_keys = late.with_delayed(words, detector, deposits, quanta, clouds, n_s1)
     sizes = plan(detector, clouds, n_s1)
     while True:
-        hits = _hits(words, detector, deposits, quanta, clouds, n_s1, sizes)
+        hits, chunk_keys = _hits(words, detector, deposits, quanta, clouds, n_s1, sizes, delayed_keys)
         if ragged.concrete(hits.n_overflow, what="simulate_hits") == 0:
-            return hits
+            return late.with_late_hits(words, detector, deposits, hits, chunk_keys)
         sizes = Sizes(
             ragged.bucket(sizes.s1 + 1, page_size=_S1_PAGE),
             ragged.bucket(sizes.electrons + 1, page_size=_ELECTRON_PAGE),

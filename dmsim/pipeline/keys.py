@@ -7,7 +7,7 @@ from jaxtyping import Array, Int
 from dmsim import rng
 from dmsim.records import Deposits
 
-QUANTA, CHARGE, LIGHT, AREAS = range(1, 5)  # stages
+QUANTA, CHARGE, LIGHT, AREAS, DELAYED, DARK = range(1, 7)  # stages
 ELECTRONICS = -2  # branch of the user's key that is no event number, so that no deposit shares these draws
 
 

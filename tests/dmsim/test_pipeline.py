@@ -175,7 +175,7 @@ def test_too_small_a_plan_is_run_again_and_loses_nothing(whole, monkeypatch):
 def test_one_round_of_a_short_list_counts_what_did_not_fit(whole):
     words, detector, padded, quanta = _inputs()
     clouds, n_s1 = hits_level._jitted_signals(words, detector, padded, quanta)
-    short = hits_level._hits(words, detector, padded, quanta, clouds, n_s1, SHORT)
+    short, _ = hits_level._hits(words, detector, padded, quanta, clouds, n_s1, SHORT)
     assert int(short.n_overflow) == int(whole.valid.sum()) - int(short.valid.sum()) > 0
 
 
