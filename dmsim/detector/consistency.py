@@ -1,5 +1,6 @@
 """What the numbers of a preset must satisfy together, beyond the range of each."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import equinox as eqx
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from dmsim.detector.drift_field import DriftField
 from dmsim.detector.maps import GridMap
 from dmsim.detector.model import Detector
 from dmsim.detector.quantities import Spec, specs
@@ -67,6 +69,8 @@ def _check_light(detector: Detector) -> None:
         raise ValueError(
             f"light.g1_phd_per_photon reaches {detected:g} phd/photon somewhere: must be at most 1"
         )
+    _check_gap(detector)
+    _check_cage(detector)
 
 
 def _check_maps(detector: Detector) -> None:
@@ -136,6 +140,52 @@ def _check_late(detector: Detector) -> None:
             f"delayed_electrons.first_ns is {float(held.first_ns):g} ns: must be below last_ns "
             f"{float(held.last_ns):g} ns"
         )
+
+
+_TWO_TRUTHS = 0.05  # by which a gas gap may differ from the constants that hold without it
+
+
+def _check_gap(detector: Detector) -> None:
+    """Refuse constants that contradict the gas gap, since one of them must be wrong."""
+    gap = detector.gas_gap
+    if gap is None:
+        return
+    narrow = float(gap.gap_mm + gap.sag_mm)
+    if not narrow > 0:
+        raise ValueError(f"gas_gap.sag_mm leaves {narrow:g} mm of gap at the wall: must be above 0")
+    center = np.zeros((), np.float32)
+    without = dataclasses.replace(detector, gas_gap=None)
+    for name, of in (
+        ("electroluminescence.se_gain_phd", lambda d: d.electron_gain_phd(center, center)),
+        ("electrons.extraction_efficiency", lambda d: d.extraction_at(center, center)),
+    ):
+        made, stated = float(of(detector)), float(of(without))
+        if not abs(made - stated) <= _TWO_TRUTHS * stated:
+            raise ValueError(
+                f"{name} is {stated:g}, but gas_gap makes {made:g} of it: must agree within "
+                f"{_TWO_TRUTHS:.0%}, since the constant holds where gas_gap is off"
+            )
+
+
+def _check_cage(detector: Detector) -> None:
+    """Refuse a field cage whose rings are out of place."""
+    cage = detector.drift_field
+    if not isinstance(cage, DriftField):
+        return
+    heights, potentials = np.asarray(cage.ring_z_mm, float), np.asarray(cage.ring_v, float)
+    if heights.shape != potentials.shape:
+        raise ValueError(
+            f"drift_field has {heights.size} ring_z_mm and {potentials.size} ring_v: must have one a ring"
+        )
+    length = float(detector.geometry.drift_length_mm)
+    borders = np.concatenate([[-length], heights, [0.0]])
+    if not (np.diff(borders) > 0).all():
+        raise ValueError(
+            f"drift_field.ring_z_mm is {heights}: must ascend between the cathode at -{length:g} mm and the "
+            "gate at 0"
+        )
+    if cage.wall_charge_uc_per_m2.shape[0] < 2:
+        raise ValueError("drift_field.wall_charge_uc_per_m2 has one entry: must have two or more")
 
 
 def check_values(detector: Detector) -> None:

@@ -9,6 +9,7 @@ Source: Jackson, "Classical Electrodynamics", 3rd ed., section 3.7.
 """
 
 import math
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -27,6 +28,10 @@ _PTFE_PERMITTIVITY = 2.1  # usual value of PTFE at low frequency
 _VOLT_PER_CHARGE = 1e-6 / (8.8541878128e-12 * 1e3)  # uC/m2 x mm over eps0, CODATA 2018
 _V_PER_CM = 10.0  # in V/mm
 _NEAR_AXIS = 1e-4  # of the radius: stands for zero where a ratio over r is asked for
+
+
+# accelerators would round the factors to ten bits
+_matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def sine_coefficients(
@@ -119,8 +124,8 @@ class DriftField(eqx.Module):
         slope = i1e(k[:, None] * r) * growth / r
         waves = (amplitude * k) * _V_PER_CM
         uniform = -(self.gate_v - self.cathode_v) / geometry.drift_length_mm * _V_PER_CM
-        upward = uniform - (waves * jnp.cos(s[:, None] * k)) @ level
-        outward = -(waves * jnp.sin(s[:, None] * k)) @ slope
+        upward = uniform - _matmul(waves * jnp.cos(s[:, None] * k), level)
+        outward = -_matmul(waves * jnp.sin(s[:, None] * k), slope)
         place = jnp.meshgrid(r, z_mm)
         if self.vertical_map is not None:
             upward = upward + self.vertical_map(*place)

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -52,6 +53,15 @@ def locate(position: Float[Array, "..."], n_points: int) -> tuple[Array, tuple[A
     return cell.astype(jnp.int32), keys_weights(position - cell)
 
 
+def _runs(flat: Float[Array, "value"], start: Array, length: int) -> Float[Array, "... length"]:
+    """`length` neighbours from each start on."""
+    numbers = jax.lax.GatherDimensionNumbers(
+        offset_dims=(start.ndim,), collapsed_slice_dims=(), start_index_map=(0,)
+    )
+    inside = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    return jax.lax.gather(flat, start[..., None], numbers, (length,), mode=inside)
+
+
 class DriftMap(eqx.Module):
     """Arrival over a grid in (r / radius)^2 and height; made from a `DriftField` by `charge.prepare`.
 
@@ -72,12 +82,20 @@ class DriftMap(eqx.Module):
         r2 = (x_mm**2 + y_mm**2) / self.radius_mm**2
         row, of_row = locate((z_mm / self.length_mm + 1) * (n_heights - 1), n_heights)
         column, of_column = locate(r2 / self.step_r2, n_radii)
-        flat = self.values.reshape(-1, self.values.shape[-1])
-        start = row * (n_radii + 2) + column
-        total = jnp.zeros((*start.shape, flat.shape[-1]), flat.dtype)
+        n_quantities = self.values.shape[-1]
+        start = (row * (n_radii + 2) + column) * n_quantities
+        four = jnp.zeros((*start.shape, 4 * n_quantities), self.values.dtype)
         for i, vertical in enumerate(of_row):
-            for j, radial in enumerate(of_column):
-                total = total + (vertical * radial)[..., None] * flat[start + i * (n_radii + 2) + j]
+            run = _runs(self.values.reshape(-1), start + i * (n_radii + 2) * n_quantities, 4 * n_quantities)
+            four = four + vertical[..., None] * run
+        columns = jnp.split(four, 4, axis=-1)
+        total = sum(
+            (radial[..., None] * column for radial, column in zip(of_column, columns, strict=True)),
+            jnp.zeros_like(columns[0]),
+        )
+        # XLA would gather again for each quantity that is used; what goes into a product it keeps
+        same = jnp.eye(n_quantities, dtype=total.dtype)
+        total = jnp.matmul(total, same, precision=jax.lax.Precision.HIGHEST)
         time, twice_log, attachment, time_variance, variance, farthest, field = jnp.moveaxis(total, -1, 0)
         return Arrival(
             time_ns=time,
