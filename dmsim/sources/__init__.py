@@ -1,6 +1,6 @@
 """Sources of energy deposits, and deposits from the user's own arrays.
 
-All of them take `Where`: how many events, at which rate, in which part of the active volume.
+All but the decay chains take `Where`: how many events, at which rate, in which part of the active volume.
 """
 
 import inspect
@@ -8,9 +8,15 @@ from collections.abc import Callable
 
 from dmsim.records import Deposits
 from dmsim.sources.argon import ar37 as ar37
+from dmsim.sources.chains import Timeline as Timeline
+from dmsim.sources.chains import rn220_chain as rn220_chain
+from dmsim.sources.chains import rn222_chain as rn222_chain
+from dmsim.sources.convection import Convection as Convection
 from dmsim.sources.isolated import isolated_s1 as isolated_s1
 from dmsim.sources.isolated import isolated_s2 as isolated_s2
 from dmsim.sources.krypton import kr83m as kr83m
+from dmsim.sources.mixture import mixture as mixture
+from dmsim.sources.mixture import rn220_events, rn222_events
 from dmsim.sources.own import deposits as deposits
 from dmsim.sources.placement import Where as Where
 from dmsim.sources.placement import place
@@ -44,7 +50,7 @@ SOURCES: dict[str, Callable[..., Deposits]] = {
         rn220,
         wimp,
     )
-}
+} | {"rn220_chain": rn220_events, "rn222_chain": rn222_events}
 
 
 def named(name: str) -> Callable[..., Deposits]:
