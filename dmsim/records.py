@@ -119,6 +119,7 @@ class Areas(eqx.Module):
     x_mm: Float[Array, "event"]  # as reconstructed: smeared by the position resolution
     y_mm: Float[Array, "event"]
     z_mm: Float[Array, "event"]
+    s1_acceptance: Float[Array, "event"]  # probability that enough sensors see the S1, given its photons
 
 
 class Hits(eqx.Module):

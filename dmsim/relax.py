@@ -7,6 +7,7 @@ Forward values are exact (integers, real thresholds). Each rule is one of
 - *weight*: what a count or a choice multiplies carries a factor x / stop(x), which is 1 forward.
 - *implicit*: a draw from a law with CDF F(t; theta) has dt/dtheta = -(dF/dtheta) / pdf.
 - *conditional*: what passed a threshold under Gaussian noise carries P / stop(P), P the probability to pass.
+- *finite-jump*: what a function of a count loses with one of the counted, times how likely that one is.
 - *straight-through*: the gradient of a smooth stand-in, the value of the hard one.
 
 `finite_jumps` reruns the chain with moved counts instead: unbiased, and dearer.
@@ -102,6 +103,26 @@ def count_weight(
     """
     few = stop(n * p) < _SMALL_MEAN
     return jnp.where(few, weight(n) * weight(p), weight(count))
+
+
+def removal(
+    step: Float[Array, "..."], count: Float[Array, "..."], mean: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """0, with the gradient of f(count) through the count's mean, for f that jumps between few counts.
+
+    Each of the counted is there with a probability that grows as the mean, so that
+    d E[f] = E[count (f(count) - f(count - 1))] d log(mean): exact for binomial and Poisson counts.
+
+    Args:
+        step: f(count) - f(count - 1).
+        count: as drawn.
+        mean: of the count.
+
+    Gradient: finite-jump.
+    """
+    if _TAPE.get() is not None:  # the tape's own jumps carry it
+        return jnp.zeros(jnp.broadcast_shapes(step.shape, count.shape), step.dtype)
+    return stop(step * count) * (weight(mean) - 1)
 
 
 def implicit(

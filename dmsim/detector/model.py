@@ -156,7 +156,7 @@ class Resolution(eqx.Module):
         "mm sqrt(PE)", 0, 1e5, "position sigma = this / sqrt(S2 in PE) + floor"
     )
     xy_floor_mm: Float[Array, ""] = leaf("mm", 0, 1000, "see xy_mm_sqrt_pe")
-    coincidence: int = setting("sensors", 1, 100, "that must see light for an S1")
+    coincidence: int = setting("sensors", 1, 8, "that must see light for an S1")
 
 
 class Detector(eqx.Module):

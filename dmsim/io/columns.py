@@ -42,6 +42,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("x_mm", "float", "mm", "as reconstructed"),
         Column("y_mm", "float", "mm", "as reconstructed"),
         Column("z_mm", "float", "mm", "as reconstructed"),
+        Column("s1_acceptance", "float", "1", "probability that enough sensors see its photons"),
     ),
     "hits": (
         _EVENT,

@@ -6,8 +6,9 @@ from jaxtyping import Array, Float
 
 from dmsim import relax, rng
 from dmsim.detector import Detector
+from dmsim.light.coincidence import s1_acceptance
 from dmsim.light.photoelectrons import area
-from dmsim.records import Areas, Deposits, ElectronClouds
+from dmsim.records import Areas, Deposits, ElectronClouds, Quanta
 
 _S1, _S2, _CENTRE, _PLACE = range(16, 20)  # counters of a deposit's draws, apart from those of detection
 
@@ -23,6 +24,7 @@ def measure(
     event_keys: rng.Words,
     detector: Detector,
     deposits: Deposits,
+    quanta: Quanta,
     clouds: ElectronClouds,
     n_s1: Float[Array, "deposit"],
     n_s2: Float[Array, "deposit"],
@@ -39,18 +41,20 @@ def measure(
         event_keys: one key an event.
         detector: what makes the signals.
         deposits: sorted by event.
+        quanta: of the same deposits.
         clouds: of the same deposits.
         n_s1: detected S1 photons.
         n_s2: detected S2 photons.
         calibration: what the analyst believes the detector to be.
 
-    Gradient: pathwise, from the counts' matched normals.
+    Gradient: pathwise, from the counts' matched normals; of the S1's acceptance, `s1_acceptance`.
     """
     dtype = n_s1.dtype
     u1, u2 = rng.uniform_pair(keys, 0, jnp.uint32(_S1), dtype=dtype)
     z1, z2 = rng.normal_pair(keys, 0, jnp.uint32(_S2), dtype=dtype)
-    s1 = area(u1, z1, n_s1, detector.electronics)
-    s2 = area(u2, z2, n_s2, detector.electronics)
+    sensors = detector.light.sensors
+    s1 = area(u1, z1, n_s1, detector.electronics, sensors)
+    s2 = area(u2, z2, n_s2, detector.electronics, sensors)
 
     # the centre of a cloud of n electrons scatters as its spread over sqrt(n)
     z_centre, _ = rng.normal_pair(keys, 0, jnp.uint32(_CENTRE), dtype=dtype)
@@ -82,4 +86,5 @@ def measure(
         x_mm=jnp.where(seen, x_mm, zero),
         y_mm=jnp.where(seen, y_mm, zero),
         z_mm=jnp.where(seen, z_mm, zero),
+        s1_acceptance=s1_acceptance(detector, deposits, quanta, n_s1),
     )

@@ -44,6 +44,7 @@ def _areas(
         event_keys(words, deposits, AREAS),
         detector,
         deposits,
+        quanta,
         clouds,
         n_s1,
         n_s2,

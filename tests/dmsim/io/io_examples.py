@@ -33,7 +33,7 @@ def random_deposits(random, n=13, n_events=5, *, dtype=np.float32, clock=True):
 
 
 def random_areas(random, n=7):
-    return Areas(*(jnp.asarray(random.normal(0, 100, n).astype(np.float32)) for _ in range(8)))
+    return Areas(*(jnp.asarray(random.normal(0, 100, n).astype(np.float32)) for _ in range(9)))
 
 
 def random_hits(random, n=31, n_events=5):
