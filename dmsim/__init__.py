@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dmsim.detector import load_detector as load_detector
     from dmsim.pipeline import expected_waveform as expected_waveform
     from dmsim.pipeline import iterate_records as iterate_records
+    from dmsim.pipeline import iterate_stream as iterate_stream
     from dmsim.pipeline import reconstruct as reconstruct
     from dmsim.pipeline import simulate_areas as simulate_areas
     from dmsim.pipeline import simulate_hits as simulate_hits
@@ -31,6 +32,7 @@ _HOME_OF = {
         (
             "expected_waveform",
             "iterate_records",
+            "iterate_stream",
             "reconstruct",
             "simulate_areas",
             "simulate_hits",
