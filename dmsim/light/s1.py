@@ -42,7 +42,7 @@ def _delays_ns(
     E <= 1 MeV; 0.5 ns for direct excitation in NR. All other light has none (tests/physics/test_signals.py).
     """
     scintillation = detector.scintillation
-    field = detector.xenon.field_at(detector.geometry.height_mm(deposits.z_mm))
+    field = detector.field_v_per_cm(deposits.x_mm, deposits.y_mm, deposits.z_mm)
     energy = jnp.clip(deposits.energy_kev, 1e-3, 1e3)
     er = scintillation.recombination_base_ns + scintillation.recombination_slope_ns * jnp.log10(energy)
     er = jnp.maximum(er, 0.0) * jnp.exp(-field / scintillation.recombination_field_scale_v_per_cm)
