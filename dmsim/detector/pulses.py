@@ -40,5 +40,8 @@ class Noise(eqx.Module):
 
     correlated_adc: Float[Array, ""] = leaf("adc", 0, 1000, "standard deviation of the low-pass noise")
     correlation_ns: Float[Array, ""] = leaf("ns", 1, 1e6, "its correlation time")
-    wander_adc: Float[Array, ""] = leaf("adc", 0, 1000, "amplitude of the baseline's slow wander")
-    wander_period_ns: Float[Array, ""] = leaf("ns", 100, 1e12, "its period")
+    band_power_adc2: Float[Array, "band"] = leaves(
+        "adc2", 0, 1e6, "variance in equal bands of frequency up to half the sampling rate; 0 for none"
+    )
+    wander_adc: Float[Array, ""] = leaf("adc", 0, 1000, "amplitude of the baseline's slow wander, a sine")
+    wander_period_ns: Float[Array, ""] = leaf("ns", 100, 1e12, "its period; its phase is random")

@@ -6,7 +6,16 @@ from dmsim.electronics.afterpulses import read_afterpulses as read_afterpulses
 from dmsim.electronics.afterpulses import sample_afterpulses as sample_afterpulses
 from dmsim.electronics.dark_counts import count_dark_counts as count_dark_counts
 from dmsim.electronics.dark_counts import sample_dark_counts as sample_dark_counts
+from dmsim.electronics.layout import ROW as ROW
+from dmsim.electronics.layout import Fragments as Fragments
 from dmsim.electronics.layout import Layout as Layout
 from dmsim.electronics.layout import lay_out as lay_out
+from dmsim.electronics.layout import zero_suppress as zero_suppress
+from dmsim.electronics.noise import NoiseBank as NoiseBank
+from dmsim.electronics.noise import NoisePlace as NoisePlace
+from dmsim.electronics.noise import make_bank as make_bank
+from dmsim.electronics.noise import noise_places as noise_places
 from dmsim.electronics.pulse import pulse_transform as pulse_transform
+from dmsim.electronics.render import Samples as Samples
+from dmsim.electronics.render import cut as cut
 from dmsim.electronics.render import render as render

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import equinox as eqx
+import jax
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import PRNGKeyArray
@@ -16,17 +17,38 @@ from dmsim.records import Deposits, Hits, RawRecords
 
 
 @eqx.filter_jit
-def _render(words, detector, hits, sample, position, *header):
-    key, charge_pe = rng.fold(words, ELECTRONICS), hits.charge_pe * hits.weight
-    return electronics.render(
-        key,
-        detector.electronics,
-        charge_pe,
-        hits.time_ns,
-        sample,
-        position,
-        *header,
-    )
+def _noise_bank(words: rng.Words, detector: Detector) -> electronics.NoiseBank:
+    key = rng.fold(words, ELECTRONICS)
+    return electronics.make_bank(key, detector.electronics, detector.noise, row=electronics.ROW)
+
+
+@eqx.filter_jit
+def _noise_places(words, detector, window, channel, start_sample):
+    # apart from what reads with them, in which they would be computed again for every sample
+    key = rng.fold(words, ELECTRONICS)
+    rows = (window, channel, start_sample)
+    return electronics.noise_places(key, *rows, detector.electronics, detector.noise)
+
+
+@eqx.filter_jit
+def _render(detector, bank, place, hits, sample, position, *, keep_signal):
+    settings, charge_pe = (detector.electronics, detector.noise), hits.charge_pe * hits.weight
+    of_hits = (charge_pe, hits.time_ns, sample, position)
+    return electronics.render(*settings, bank, place, *of_hits, keep_signal=keep_signal)
+
+
+@eqx.filter_jit
+def _cut(detector, samples, position, length, pulse):
+    return electronics.cut(detector.electronics, detector.noise, samples, position, length, pulse)
+
+
+def draw_noise(words: rng.Words, detector: Detector) -> electronics.NoiseBank:
+    """The noise of a run, for `read_out`: it belongs to the key and the detector. Gradient: exact."""
+    return _noise_bank(words, detector)
+
+
+def _padded(x: np.ndarray, size: int, value: int = 0) -> np.ndarray:
+    return np.concatenate([x, np.full(size - x.size, value, x.dtype)])
 
 
 def read_out(
@@ -39,6 +61,7 @@ def read_out(
     event_time_ns: np.ndarray | None = None,
     window: np.ndarray | None = None,
     offset_sample: np.ndarray | None = None,
+    bank: electronics.NoiseBank | None = None,
 ) -> RawRecords:
     """Records of a batch of hits, sorted by (event, start, channel).
 
@@ -54,6 +77,7 @@ def read_out(
         event_time_ns: start of each event on the detector's clock, int64.
         window: number of the readout window of each event of the hits; each event its own if not given.
         offset_sample: start of each event in its window [samples], int64; 0 if not given.
+        bank: `draw_noise` of the same key and detector; given, it is not made anew for each batch.
 
     Raises:
         ValueError: under `jax.jit` or `jax.vmap`, or if a window is too long (`electronics.lay_out`).
@@ -61,8 +85,9 @@ def read_out(
     Gradient: as `simulate_records`, of the hits and the electronics.
     """
     host = partial(ragged.concrete, what="simulate_records")
+    settings = detector.electronics
     layout = electronics.lay_out(
-        detector.electronics,
+        settings,
         host(hits.event),
         host(hits.sensor),
         host(hits.time_ns),
@@ -71,38 +96,36 @@ def read_out(
         window=window,
         offset_sample=offset_sample,
     )
-    n, size = layout.n_records, ragged.bucket(layout.n_records)
-
-    def pad(x, value=0):
-        return np.concatenate([x, np.full(size - n, value, x.dtype)])
-
-    header = (
-        pad(layout.event) + np.int32(first_event),
-        pad(layout.channel),
-        pad(layout.start_sample),
-        pad(layout.length),
-        pad(layout.pulse, size - 1),
-    )
+    # rows to spare, so that a record that starts in the last one in use can be read whole
+    spare = -(-settings.samples_per_record // electronics.ROW)
+    size = ragged.bucket(layout.total_rows + spare, page_size=electronics.ROW)
+    of_row = (layout.event[layout.stretch] + np.int32(first_event), layout.channel[layout.stretch])
+    place = _noise_places(words, detector, *(_padded(x, size) for x in (*of_row, layout.row_start_sample)))
     # a hit without a place points outside the buffer and is left out by the scatter
-    position = np.where(layout.position < 0, size * detector.electronics.samples_per_record, layout.position)
-    data, kept = _render(words, detector, hits, layout.sample, position, *header)
-    rows = np.flatnonzero(host(kept)[:n])
-    rows = rows[np.lexsort((layout.channel[rows], layout.start_sample[rows], layout.event[rows]))]
+    position = np.where(layout.position < 0, size * electronics.ROW, layout.position)
+    bank = draw_noise(words, detector) if bank is None else bank
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((hits, settings, detector.noise)))
+    samples = _render(detector, bank, place, hits, layout.sample, position, keep_signal=traced)
+
+    kept = electronics.zero_suppress(settings, layout, host(samples.adc))
+    size = ragged.bucket(kept.n_records, page_size=settings.samples_per_record)
+    cuts = (_padded(kept.position, size), _padded(kept.length, size), _padded(kept.pulse, size, size - 1))
+    data = _cut(detector, samples, *cuts)
     return RawRecords(
-        event=layout.event[rows],
-        channel=layout.channel[rows],
-        start_sample=layout.start_sample[rows],
-        length=layout.length[rows],
-        pulse_length=layout.pulse_length[rows],
-        record_i=layout.record_i[rows],
-        data=data[rows] if isinstance(data, Tracer) else np.asarray(data)[rows],
-        valid=np.ones(rows.size, bool),
+        event=kept.event,
+        channel=kept.channel,
+        start_sample=kept.start_sample,
+        length=kept.length,
+        pulse_length=kept.pulse_length,
+        record_i=kept.record_i,
+        data=(data if isinstance(data, Tracer) else np.asarray(data))[: kept.n_records],
+        valid=np.ones(kept.n_records, bool),
         n_overflow=np.zeros((), np.int32),
         first_event=np.asarray(first_event, np.int32),
         event_time_ns=event_time_ns,
         n_events=n_events,
-        sample_ns=detector.electronics.sample_ns,
-        baseline_adc=detector.electronics.baseline_adc,
+        sample_ns=settings.sample_ns,
+        baseline_adc=settings.baseline_adc,
     )
 
 
@@ -126,11 +149,15 @@ def iterate_records(
 
     Gradient: as `simulate_records`.
     """
+    words = rng.words_of(key)
+    bank = draw_noise(words, detector)
     for batch in iterate_hits(key, detector, deposits, events_per_batch=events_per_batch):
-        yield read_out_batch(rng.words_of(key), detector, batch)
+        yield read_out_batch(words, detector, batch, bank)
 
 
-def read_out_batch(words: rng.Words, detector: Detector, batch: Batch) -> RawRecords:
+def read_out_batch(
+    words: rng.Words, detector: Detector, batch: Batch, bank: electronics.NoiseBank
+) -> RawRecords:
     """Records of a batch, each event its own window. Gradient: as `simulate_records`."""
     return read_out(
         words,
@@ -139,6 +166,7 @@ def read_out_batch(words: rng.Words, detector: Detector, batch: Batch) -> RawRec
         first_event=int(ragged.concrete(batch.deposits.first_event, what="simulate_records")),
         n_events=batch.deposits.n_events,
         event_time_ns=batch.deposits.event_time_ns,
+        bank=bank,
     )
 
 

@@ -6,6 +6,7 @@ them, or again from the same key: it is the same.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,7 +19,7 @@ from dmsim.detector import Detector
 from dmsim.detector.sensors import SensorArray
 from dmsim.pipeline.hits import Batch, iterate_hits
 from dmsim.pipeline.levels import draw_signals, simulate_quanta
-from dmsim.pipeline.records import read_out_batch
+from dmsim.pipeline.records import draw_noise, read_out_batch
 from dmsim.records import Deposits, Detected, Hits, Quanta, RawRecords, Signal, TruePeaks, Truth
 
 DEPTHS = ("deposits", "peaks", "photons")
@@ -82,8 +83,10 @@ def iterate_records_with_truth(
     Gradient: none in the truth; in the records as `simulate_records`.
     """
     check_depth(depth)
+    words = rng.words_of(key)
+    bank = draw_noise(words, detector)
     for batch in iterate_hits(key, detector, deposits, events_per_batch=events_per_batch):
-        records = read_out_batch(rng.words_of(key), detector, batch)
+        records = read_out_batch(words, detector, batch, bank)
         yield records, of_batch(key, detector, batch, depth=depth)
 
 
@@ -100,7 +103,7 @@ def join(parts: Sequence[Truth]) -> Truth:
     """The truths of consecutive batches as one."""
     offsets = np.cumsum([0, *(part.deposits.n_events for part in parts)])
 
-    def stack(name):
+    def stack(name: str) -> Any:
         records = [getattr(part, name) for part in parts]
         if records[0] is None:
             return None
@@ -165,8 +168,8 @@ def _of_deposits(key: PRNGKeyArray, detector: Detector, deposits: Deposits, quan
     n, extra = len(deposits), len(padded) - len(deposits)
     padded_quanta = jax.tree.map(lambda x: jnp.pad(x, (0, extra)), quanta)
     detected = _detected(rng.words_of(key), detector, padded, padded_quanta)
-    host = jax.tree.map(np.asarray, (deposits, quanta, batches.unpadded(detected, n, len(padded))))
-    return Truth(*host, None, None)
+    detected = batches.unpadded(detected, n, len(padded))
+    return jax.tree.map(np.asarray, Truth(deposits, quanta, detected, peaks=None, photons=None))
 
 
 def _valid(batch: Batch) -> Hits:
