@@ -61,6 +61,10 @@ def _show(console: Any, args: argparse.Namespace) -> int:
     for table, group in itertools.groupby(rows, key=lambda row: row[0]):
         console.print(_table(table, [row[1:] for row in group]))
         console.print()
+    supplied = _supplied(detector)
+    if supplied:
+        console.print(_table("supplied", supplied))
+        console.print()
     console.print(_table("derived", _derived(detector)))
     if args.emission_model:
         console.print()
@@ -123,8 +127,34 @@ def _derived(detector: Any) -> list[tuple]:
             "adc samples",
             "gain, amplifier, digitiser",
         ),
-        ("sensors", detector.light.sensors.n_sensors, "", f"{detector.light.sensors.n_top} of them on top"),
+        ("sensors", detector.light.sensors.n_sensors, "", _sensors(detector.light.sensors)),
     ]
+
+
+def _sensors(sensors: Any) -> str:
+    n_off = int((sensors.efficiency == 0).sum())
+    return f"{sensors.n_top} of them on top" + (f"; {n_off} are off" if n_off else "")
+
+
+def _supplied(detector: Any) -> list[tuple]:
+    """What was read from files: number of points, unit and range of each map, and the spectra."""
+    from dmsim.detector.consistency import maps
+
+    rows = []
+    for name, grid, spec in maps(detector):
+        points = " x ".join(map(str, grid.values.shape))
+        extent = ", ".join(
+            f"{axis} {low:g} to {high:g} mm"
+            for axis, low, high in zip(grid.axes, grid.low, grid.high, strict=True)
+        )
+        values = f"values {float(grid.values.min()):.4g} to {float(grid.values.max()):.4g}"
+        rows.append((name, points, spec.unit, "; ".join(filter(None, (extent, values, grid.note)))))
+    sensors = detector.light.sensors
+    if sensors.spe_quantiles is not None:
+        mean, variance = map(float, sensors.spe_moments())
+        width = f"charge of one photoelectron: relative width {variance**0.5 / mean:.3f}, mean over sensors"
+        rows.append(("sensors.spe_spectra", sensors.n_sensors, "", width))
+    return rows
 
 
 def _emission_model(detector: Any) -> list[tuple]:

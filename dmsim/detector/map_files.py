@@ -49,7 +49,8 @@ def read_map(
 
     Args:
         path: of the file; its suffix says which.
-        axes: those that the map may have. Points without names take the first of their dimension.
+        axes: those that the map may have, any if empty. Points without names take the first of their
+            dimension.
         low: least permitted value.
         high: largest permitted value.
         entry: which of a JSON file's maps.
@@ -61,9 +62,6 @@ def read_map(
     path = Path(path)
     try:
         found, coordinates, values, note = _READERS[_checked_suffix(path)](path, axes, entry)
-        if tuple(found) not in axes:
-            permitted = " or ".join(f"({', '.join(names)})" for names in axes)
-            raise ValueError(f"map is over ({', '.join(found)}): must be over {permitted}")
         outside = ~((values >= low) & (values <= high))  # also catches NaN
         if outside.any():
             worst = values[outside].flat[0]
@@ -92,6 +90,12 @@ def _checked_suffix(path: Path) -> str:
     return suffix
 
 
+def _check_axes(names: Sequence[str], axes: Sequence[tuple[str, ...]]) -> None:
+    if axes and tuple(names) not in axes:
+        permitted = " or ".join(f"({', '.join(permitted)})" for permitted in axes)
+        raise ValueError(f"is over ({', '.join(names)}): must be over {permitted}")
+
+
 def _read_json(path: Path, axes: Any, entry: str) -> tuple:
     try:
         content = json.loads(path.read_bytes())
@@ -107,16 +111,15 @@ def _read_json(path: Path, axes: Any, entry: str) -> tuple:
     system = content["coordinate_system"]
     values = _numbers(content[entry], entry)
     if _is_specification(system):
-        names, points, coordinates = _specified(system)
-        if values.shape[: len(names)] != tuple(map(len, coordinates)):
-            values = values.reshape(-1, *values.shape[1:])
+        names, points, shape = _specified(system)
+        if values.shape[: len(names)] == shape:
+            values = values.reshape(-1, *values.shape[len(names) :])
     else:
         points = _numbers(system, "coordinate_system")
         if points.ndim != 2 or not 1 <= points.shape[1] <= 3:
             raise ValueError("coordinate_system must have 1 to 3 coordinates a point")
         names = next((a for a in axes if len(a) == points.shape[1]), _NAMES[1 : 1 + points.shape[1]])
-    if values.ndim > len(names) and values.shape[: len(names)] != (len(points),):
-        values = values.reshape(-1, *values.shape[len(names) :])
+    _check_axes(names, axes)
     return names, *_gridded(names, points * _MM_PER_CM, values)
 
 
@@ -125,8 +128,8 @@ def _is_specification(system: Any) -> bool:
     return isinstance(first, list) and bool(first) and isinstance(first[0], str)
 
 
-def _specified(system: list) -> tuple[list[str], np.ndarray, list[np.ndarray]]:
-    """Names, points and coordinates of [[name, [first, last, number]], ...]; the last axis is fastest."""
+def _specified(system: list) -> tuple[list[str], np.ndarray, tuple[int, ...]]:
+    """Names, points and shape of [[name, [first, last, number]], ...]; the last axis is fastest."""
     names, coordinates = [], []
     for axis in system:
         if not (isinstance(axis, list) and len(axis) == 2 and axis[0] in _NAMES):
@@ -139,7 +142,7 @@ def _specified(system: list) -> tuple[list[str], np.ndarray, list[np.ndarray]]:
     if math.prod(map(len, coordinates)) > _MAX_VALUES:
         raise ValueError(f"coordinate_system has more than {_MAX_VALUES} points")
     mesh = np.meshgrid(*coordinates, indexing="ij")
-    return names, np.stack([axis.ravel() for axis in mesh], axis=1), coordinates
+    return names, np.stack([axis.ravel() for axis in mesh], axis=1), mesh[0].shape
 
 
 def _read_csv(path: Path, axes: Any, entry: str) -> tuple:
@@ -157,6 +160,7 @@ def _read_csv(path: Path, axes: Any, entry: str) -> tuple:
             raise ValueError(f"row {number} has {len(row)} cells, the header has {len(header)}")
     table = _numbers(rows[1:], "a cell")
     names = [name for name in _NAMES if f"{name}_mm" in header]
+    _check_axes(names, axes)
     points = table[:, [header.index(f"{name}_mm") for name in names]]
     return names, *_gridded(names, points, table[:, header.index("value")])
 
@@ -177,6 +181,7 @@ def _read_npz(path: Path, axes: Any, entry: str) -> tuple:
     names = [name for name in _NAMES if f"{name}_mm" in arrays]
     if not names or set(arrays) != {f"{name}_mm" for name in names}:
         raise ValueError(f"has {', '.join(arrays) or 'no axis'} beside values: use r_mm, x_mm, y_mm, z_mm")
+    _check_axes(names, axes)
     coordinates = [arrays[f"{name}_mm"] for name in names]
     for name, axis, n in zip(names, coordinates, values.shape, strict=False):
         if axis.ndim != 1 or not _is_regular(axis):
