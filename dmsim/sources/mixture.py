@@ -2,13 +2,14 @@
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from dmsim import ragged
 from dmsim.detector import Detector
 from dmsim.records import Deposits
 from dmsim.sources.chains import Timeline, Truth, chain, in_time_order, rn220_chain, rn222_chain
@@ -16,6 +17,7 @@ from dmsim.sources.clock import clock_of, numbers_between
 from dmsim.sources.convection import Convection
 
 _CHAINS = {"rn222_chain": rn222_chain, "rn220_chain": rn220_chain}
+_LEAST_EVENTS = 1024
 _COLUMNS = ("interaction", "energy_kev", "x_mm", "y_mm", "z_mm", "time_ns")
 
 
@@ -74,16 +76,18 @@ def mixture(
             first_event += numbers.start
             if not numbers:
                 continue
-            deposits = source(
+            # of few sizes, so that little is compiled; what is too many is cut off again
+            n, many = len(numbers), max(ragged.bucket(len(numbers)), _LEAST_EVENTS)
+            made = source(
                 ours,
                 detector,
-                n_events=len(numbers),
+                n_events=many,
                 first_event=numbers.start,
                 rate_hz=rate_hz,
                 timing="poisson",
                 **extra,
             )
-            n = deposits.n_events
+            deposits = _part(made, 0, n)
             timeline = Timeline(deposits, Truth(np.full(n, name), np.full(n, -1), np.full(n, "")))
         parts.append((name, timeline))
     return _merged(detector, [timeline for _, timeline in parts], first_event)
@@ -203,12 +207,19 @@ def _numbered(
         if deposits.n_events >= last:
             break
         duration_s *= 1.5
-    rows = slice(*np.searchsorted(np.asarray(deposits.event), [first_event, last]))
-    return replace(
-        deposits,
-        **{name: getattr(deposits, name)[rows] for name in _COLUMNS},
-        event=deposits.event[rows] - first_event,
-        first_event=deposits.first_event + first_event,
-        event_time_ns=_times(deposits)[first_event:last],
-        n_events=n_events,
+    return _part(deposits, first_event, last)
+
+
+def _part(deposits: Deposits, first: int, last: int) -> Deposits:
+    """Events first .. last - 1 of a batch."""
+    event = np.asarray(deposits.event)
+    rows = slice(*np.searchsorted(event, [first, last]))
+    # cut on the host: a slice of a device array would be compiled for its size
+    columns = {name: jnp.asarray(np.asarray(getattr(deposits, name))[rows]) for name in _COLUMNS}
+    return Deposits(
+        event=jnp.asarray(event[rows] - first, jnp.int32),
+        **columns,
+        first_event=jnp.asarray(int(deposits.first_event) + first, jnp.int32),
+        event_time_ns=_times(deposits)[first:last],
+        n_events=last - first,
     )
