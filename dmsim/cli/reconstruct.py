@@ -131,7 +131,10 @@ def _other_detector(provenance: dict[str, Any] | None, detector: Any, args: argp
     """
     from dmsim.io.provenance import tree_sha256
 
-    if not provenance or tree_sha256(detector) == provenance["detector_sha256"]:
+    if not provenance:
+        return []
+    simulated = detector.without(*provenance.get("settings", {}).get("without", ()))
+    if provenance["detector_sha256"] in (tree_sha256(detector), tree_sha256(simulated)):
         return []
     name = provenance["detector"]
     if not args.detector:

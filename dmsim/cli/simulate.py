@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="any other option of the source; may be repeated",
     )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="TABLE",
+        help="leave an optional table of the detector out, such as afterpulses, or all; may be repeated",
+    )
     parser.add_argument("--chunk-events", type=_positive, metavar="N", help="events a file")
     parser.add_argument("--run-id", default="dmsim", help="run name in strax folders; default dmsim")
     parser.add_argument("--overwrite", action="store_true", help="replace another run's files in --out")
@@ -68,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--format strax holds records, and --level is {args.level}: give --level records")
     if args.format == "strax":
         check_run_id(args.run_id)
-    detector = load_detector(args.detector)
+    detector = load_detector(args.detector).without(*args.without)
     source = sources.named(args.source)
     options = _source_options(source, args)
     per_chunk = min(args.chunk_events or _EVENTS_PER_CHUNK[args.level], args.events)
@@ -80,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
             "level": args.level,
             "format": args.format,
             "run_id": args.run_id if args.format == "strax" else "",
+            "without": sorted(set(args.without)),
         },
         detector=detector.name,
         detector_sha256=tree_sha256(detector),

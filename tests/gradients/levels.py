@@ -25,7 +25,7 @@ def _changed(detector, **replace):
 def large_detector():
     """XENONnT, with a field at which all of the emission model counts, and no leaf at zero."""
     return _changed(
-        dmsim.load_detector("xenonnt"),
+        dmsim.load_detector("xenonnt").without("all"),
         xenon__field_v_per_cm=[295.0, 0.01],
         electrons__lifetime_us=3000.0,
         electroluminescence__linear_noise=0.05,

@@ -16,6 +16,7 @@ from dmsim.plot.summary import reconstructed_events
 
 EVENTS, CHUNK = 6, 4
 SIMULATE = ("simulate", "-d", "xenonnt", "-s", "kr83m", "-n", str(EVENTS), "--seed", "3")
+SIMULATE += ("--without", "all")  # each event is then one S1 and one S2
 
 
 @pytest.fixture(scope="module")
