@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dmsim.pipeline import iterate_records as iterate_records
     from dmsim.pipeline import iterate_stream as iterate_stream
     from dmsim.pipeline import reconstruct as reconstruct
+    from dmsim.pipeline import salt as salt
     from dmsim.pipeline import simulate_areas as simulate_areas
     from dmsim.pipeline import simulate_hits as simulate_hits
     from dmsim.pipeline import simulate_quanta as simulate_quanta
@@ -34,6 +35,7 @@ _HOME_OF = {
             "iterate_records",
             "iterate_stream",
             "reconstruct",
+            "salt",
             "simulate_areas",
             "simulate_hits",
             "simulate_quanta",

@@ -14,6 +14,8 @@ from dmsim.pipeline.levels import simulate_quanta as simulate_quanta
 from dmsim.pipeline.reconstruct import reconstruct as reconstruct
 from dmsim.pipeline.records import iterate_records as iterate_records
 from dmsim.pipeline.records import simulate_records as simulate_records
+from dmsim.pipeline.salting import Salt as Salt
+from dmsim.pipeline.salting import salt as salt
 from dmsim.pipeline.stream import iterate_stream as iterate_stream
 from dmsim.pipeline.stream import iterate_stream_with_truth as iterate_stream_with_truth
 from dmsim.pipeline.truth import iterate_records_with_truth as iterate_records_with_truth

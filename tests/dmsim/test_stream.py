@@ -38,7 +38,7 @@ def events_at(time_ns, **changes):
 def one_plan(monkeypatch):
     """One size for every batch, so that little is compiled."""
     plan = hits_level.plan
-    largest = hits_level.Sizes(128, 128, 2896)
+    largest = hits_level.Sizes(181, 362, 8192)
 
     def fixed(*arguments):
         assert all(need <= given for need, given in zip(plan(*arguments), largest, strict=True))
@@ -144,7 +144,7 @@ def test_pile_up_adds_before_rounding():
 def test_pile_up_saturates_once():
     detector = quiet()
     time = 10**6 + np.array([0, 0]) * SAMPLE_NS
-    bright = {"energy_kev": np.full(2, 300.0), "x_mm": 0.0, "y_mm": 0.0, "z_mm": -10.0}
+    bright = {"energy_kev": np.full(2, 100.0), "x_mm": 0.0, "y_mm": 0.0, "z_mm": -10.0}
     deposits = events_at(time, **bright)
     alone, together = (joined(stream(deposits, detector, pile_up=p)) for p in (False, True))
     assert together["data"].min() == 0.0
