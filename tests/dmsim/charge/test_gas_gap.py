@@ -17,6 +17,8 @@ import dmsim
 from dmsim import charge, light, ragged, rng
 from dmsim.detector import consistency, gas_gap
 from dmsim.detector.gas_gap import GasGap
+from dmsim.detector.presets_io import preset_path
+from dmsim.detector.quantities import specs
 from dmsim.records import ElectronClouds
 
 SIGMA = stats.norm.isf(0.5e-6)
@@ -60,6 +62,22 @@ def test_the_lz_preset_states_what_its_gap_makes():
     other = dataclasses.replace(detector, gas_gap=gap(1.1 * field, gap_mm, g1))
     with pytest.raises(ValueError, match="se_gain_phd is 46.85, but gas_gap makes"):
         consistency.check(other)
+
+
+def test_a_preset_file_may_have_the_table(tmp_path):
+    values, units = (8.301178, 8.0, 5.0, 0.0, 0.076404, 140.0, 0.1, 0.5), specs(GasGap)
+    rows = [
+        f'{name} = {{ value = {value}, unit = "{spec.unit}", source = "a test" }}'
+        for value, (name, spec) in zip(values, units, strict=True)
+    ]
+    path = tmp_path / "lz_gap.toml"
+    path.write_text("\n".join([preset_path("lz").read_text(), "[gas_gap]", *rows]))
+    detector = dmsim.load_detector(path)
+    assert float(detector.gas_gap.emission_delay_ns) == 140
+    assert detector.without("gas_gap").gas_gap is None
+    path.write_text(path.read_text().replace("0.076404", "0.09"))
+    with pytest.raises(ValueError, match="must agree within 5%"):
+        dmsim.load_detector(path)
 
 
 def test_electrons_in_gas_have_the_speed_of_magboltz():
