@@ -91,9 +91,7 @@ def records(detector: Detector | None = None) -> dict[str, Any]:
     deposits = dmsim.sources.mono(
         jax.random.key(1), detector, n_events=n, energy_kev=10.0, interaction="er_beta"
     )
-    few = dmsim.sources.mono(
-        jax.random.key(1), detector, n_events=50, energy_kev=10.0, interaction="er_beta"
-    )
+    few = dmsim.sources.mono(jax.random.key(1), detector, n_events=50, energy_kev=10.0, interaction="er_beta")
     _, n_samples, n_records = simulate_records(2, detector, deposits)
     figures = measure(lambda: simulate_records(2, detector, deposits), min_passes=5)
     row = 24 + 2 * detector.electronics.samples_per_record  # bytes of a raw record in strax's layout
@@ -157,8 +155,7 @@ def scaling() -> dict[str, Any]:
 
 
 WORKLOADS: dict[str, Callable[[], dict[str, Any]]] = {
-    workload.__name__: workload
-    for workload in (areas, records, records_full, records_s2, hits_s1, scaling)
+    workload.__name__: workload for workload in (areas, records, records_full, records_s2, hits_s1, scaling)
 }
 
 

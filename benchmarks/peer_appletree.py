@@ -8,6 +8,7 @@ import os
 import sys
 
 import appletree
+import appletree.components
 import jax
 from timing import measure, report
 
@@ -16,12 +17,10 @@ N = 100_000
 
 def main() -> None:
     """Its public NEST v2 component with the maps that the package holds."""
-    from appletree.components import ERPeakNestV2
-
     instructions = appletree.utils.load_json("rn220_ar37.json")
     appletree.share.set_global_config({**instructions["configs"], "mono_energy": 10.0})
     with contextlib.redirect_stdout(sys.stderr):
-        component = ERPeakNestV2(name="er", llh_name="benchmark")
+        component = appletree.components.ERPeakNestV2(name="er", llh_name="benchmark")
         component.set_binning(bins_type="meshgrid", bins_on=["cs1", "cs2"], bins=[10, 10])
         component.deduce(data_names=["cs1", "cs2"])
         component.compile()

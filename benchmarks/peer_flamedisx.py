@@ -1,4 +1,4 @@
-"""flamedisx's simulation of 10 keV electron recoils: its own model, or `nest` for its NEST; in its interpreter.
+"""flamedisx's simulation of 10 keV electron recoils, its own model or with `nest` its NEST; its interpreter.
 
 flamedisx fetches two correction maps of XENON1T while it is imported, though these models do not use them;
 without a network they are replaced by flat ones.
@@ -32,10 +32,10 @@ def main() -> None:
     cache = Path("/tmp/straxen_resource_cache")  # flamedisx keeps what it fetched: not what we gave it
     before = set(cache.glob("*"))
     with contextlib.redirect_stdout(sys.stderr):
-        import flamedisx
+        import flamedisx  # noqa: PLC0415 (after the replacement above)
     for new in set(cache.glob("*")) - before:
         new.unlink()
-    import tensorflow as tf
+    import tensorflow as tf  # noqa: PLC0415
 
     base = flamedisx.nest.nestERSource if "nest" in sys.argv else flamedisx.ERSource
     source = base()

@@ -1,4 +1,4 @@
-"""CPU time of a call, with its first pass apart. Standard library only: the peers' interpreters run it, too."""
+"""CPU time of a call, with its first pass apart. Standard library only: peers' interpreters run it, too."""
 
 import json
 import resource

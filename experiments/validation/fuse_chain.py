@@ -20,8 +20,8 @@ import numpy as np
 
 
 def context(folder: Path, output: str):
-    """fuse's public context with our configuration, and clusters with given quanta as its input."""
-    import fuse
+    """Public context of fuse with our configuration, and clusters with given quanta as its input."""
+    import fuse  # noqa: PLC0415 (slow, and --help needs none)
 
     class Luminescence(fuse.plugins.S2PhotonPropagationSimple):
         """Of version 1.6.3, whose times are integers that it then adds decimals to: an error in numpy 2."""
@@ -77,8 +77,14 @@ def main() -> None:
         names = ("time", "channel", "length", "pulse_length", "record_i", "data")
         np.savez_compressed(args.records, **{name: records[name] for name in names})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"cpu_s": cpu, "wall_s": wall, "n_photons": n_photons, "n_records": len(records), "mb": records.nbytes / 1e6}
-    print(json.dumps({**figures, "peak_memory_mb": peak}))  # noqa: T201
+    figures = {
+        "cpu_s": cpu,
+        "wall_s": wall,
+        "n_photons": n_photons,
+        "n_records": len(records),
+        "mb": records.nbytes / 1e6,
+    }
+    print(json.dumps({**figures, "peak_memory_mb": peak}))
 
 
 if __name__ == "__main__":

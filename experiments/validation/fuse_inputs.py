@@ -1,4 +1,4 @@
-"""The same detector and the same deposits for fuse: a folder of the files that its public configuration reads.
+"""The same detector and the same deposits for fuse: a folder of what its public configuration reads.
 
 Everything is made from a dmsim detector; nothing private and no map of the experiment is needed. What the
 two models cannot share is switched off on both sides, in `shared_detector`:
