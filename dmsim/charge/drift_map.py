@@ -107,9 +107,10 @@ def build(detector: Detector, field: DriftField) -> DriftMap:
     padded = jax.vmap(extend)(rates)  # along the radius
     step = length / n_steps
 
-    def read(table, at_r2):
+    def read(table: Array, at_r2: Array) -> Array:
         cell, weights = locate(at_r2 / step_r2, n_radii)
-        return sum(weight[:, None] * table[cell + i] for i, weight in enumerate(weights))
+        nothing = jnp.zeros((), dtype)
+        return sum((weight[:, None] * table[cell + i] for i, weight in enumerate(weights)), nothing)
 
     def down(above, level):
         low, middle, high, here = level

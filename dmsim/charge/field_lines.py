@@ -1,5 +1,7 @@
 """Electrons followed one by one along their field lines: the solver that the arrival map is held against."""
 
+from typing import Any, cast
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -92,14 +94,15 @@ def follow(
             max_steps=_MAX_STEPS,
             stepsize_controller=diffrax.PIDController(rtol, atol, dtmax=_LONGEST_STEP),
         )
-        state = solution.ys[-1]
+        times, states, ended = cast(Any, (solution.ts, solution.ys, solution.event_mask))
+        state, time = states[-1], times[-1]
         r_end = state[0] * length
-        hit = solution.event_mask[1] | (solution.ts[-1] >= _LATEST)
+        hit = ended[1] | (time >= _LATEST)
         outward, upward = field.at(geometry, r, z)
         _, at_surface = field.at(geometry, r_end, jnp.zeros_like(z))
         start = jnp.sqrt(outward**2 + upward**2)
         return Arrival(
-            time_ns=solution.ts[-1] * time_ns,
+            time_ns=time * time_ns,
             stretch=jnp.where(r > 0, r_end / jnp.where(r > 0, r, 1.0), 1.0),
             attachment=state[2],
             time_variance_ns2=state[3] * time_ns**2,
