@@ -44,10 +44,10 @@ def test_unknown_source():
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_shape_order_and_volume(name, detector):
-    deposits = _make(name, detector, n_events=500)
-    assert deposits.n_events == 500
+    deposits = _make(name, detector, n_events=40)
+    assert deposits.n_events == 40
     assert np.all(np.diff(deposits.event) >= 0)
-    assert set(np.asarray(deposits.event)) == set(range(500))
+    assert set(np.asarray(deposits.event)) == set(range(40))
     radius, length = float(detector.geometry.radius_mm), float(detector.geometry.drift_length_mm)
     assert float(jnp.hypot(deposits.x_mm, deposits.y_mm).max()) <= radius
     assert float(deposits.z_mm.max()) <= 0
@@ -61,14 +61,14 @@ def test_shape_order_and_volume(name, detector):
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_batches_do_not_matter(name, detector):
-    whole = _make(name, detector, n_events=50)
-    parts = [_make(name, detector, n_events=20), _make(name, detector, n_events=30, first_event=20)]
+    whole = _make(name, detector, n_events=40)
+    parts = [_make(name, detector, n_events=20), _make(name, detector, n_events=20, first_event=20)]
     for field in ("energy_kev", "x_mm", "y_mm", "z_mm", "time_ns", "interaction"):
         joined = np.concatenate([np.asarray(getattr(part, field)) for part in parts])
         np.testing.assert_array_equal(getattr(whole, field), joined)
     np.testing.assert_array_equal(whole.event_time_ns, np.concatenate([part.event_time_ns for part in parts]))
     assert int(parts[1].first_event) == 20
-    other = sources.named(name)(jax.random.key(8), detector, n_events=50, **ARGUMENTS[name])
+    other = sources.named(name)(jax.random.key(8), detector, n_events=40, **ARGUMENTS[name])
     assert not np.array_equal(whole.x_mm, other.x_mm)
 
 
@@ -89,7 +89,7 @@ def test_jit_gives_the_same(name, detector):
         np.testing.assert_allclose(eager, compiled, rtol=2e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ARGUMENTS)
+@pytest.mark.parametrize("name", ["mono", "kr83m", "ch3t", "wimp", "rn220", "isolated_s2"])
 def test_double_precision(name, x64):
     deposits = _make(name, dmsim.load_detector("lux"), n_events=5)
     assert deposits.energy_kev.dtype == deposits.x_mm.dtype == deposits.time_ns.dtype == jnp.float64
