@@ -128,10 +128,12 @@ def s2_time_dispersion(
     known = jax.vmap(given_arrival)(score, jnp.broadcast_to(of_photon, score.shape))
 
     def variance(weight, values):
-        total = jnp.sum(weight, axis=1)
+        total = jnp.maximum(jnp.sum(weight, axis=1), least)
         mean = jnp.sum(weight * values, axis=1) / total
         return jnp.sum(weight * values**2, axis=1) / total - mean**2
 
-    common = variance(arrival, known) / variance(share, score)
-    pairs = (var_gain + gain**2 - gain) / gain
+    of_all = variance(share, score)  # nothing where the window misses the light
+    seen = of_all > 0
+    common = jnp.where(seen, variance(arrival, known) / jnp.where(seen, of_all, 1.0), 0.0)
+    pairs = (var_gain + gain**2 - gain) / jnp.maximum(gain, least)
     return square / charge + jnp.clip(common, 0.0, 1.0) * charge * pairs

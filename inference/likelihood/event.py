@@ -32,6 +32,7 @@ from dmsim.records import Deposits, Interaction
 PARAMETERS = ("energy_kev", "x_mm", "y_mm", "z_mm", "time_ns")
 
 _LEAST_SHARE = 1e-12  # of a sensor: a dead one has none, and no light either
+_LEAST_VARIANCE_PE2 = 0.01  # of an area, where a window misses the light
 _BACKGROUND = 1e-6  # share of a sample added to all: the inversion is good to 3e-7
 
 
@@ -122,7 +123,7 @@ def _expect(detector: Detector, parameters: EventParameters, windows: Windows, s
 
     def inside(variance, mean, held):
         # each photon falls into the window or not
-        return held**2 * (variance - mean * photon) + held * mean * photon
+        return jnp.maximum(held**2 * (variance - mean * photon) + held * mean * photon, _LEAST_VARIANCE_PE2)
 
     expectation = Expectation(
         s1=s1,

@@ -2,9 +2,9 @@
 
 One deposit simulated many times in xams, with four times its g1, so that S1 has photons, and diffusion
 strong enough to spread the S2 over the sensors. Chi-square tests have a false-positive rate of 1e-5 each;
-there are 8. Photons of one event are not independent: their number fluctuates with the quanta, and an S2's
-come in bunches of an electron and around a centre. So the number of events is what counts, and the variance
-of each bin is estimated from the scatter over events.
+there are 9, and 6 variances. Photons of one event are not independent: their number fluctuates with the
+quanta, and an S2's come in bunches of an electron and around a centre. So the number of events is what
+counts, and the variance of each bin is estimated from the scatter over events.
 """
 
 import dataclasses
@@ -18,7 +18,9 @@ import pytest
 from scipy import special, stats
 
 import dmsim
+from dmsim.detector.gas_gap import GasGap
 from dmsim.light import profile
+from dmsim.pipeline.expected import Windows, expected_signals, expected_totals
 from dmsim.records import Signal
 from dmsim.sources.own import deposits as own_deposits
 
@@ -240,6 +242,60 @@ def test_window_holds_the_light(pulse):
     for short, long in ((expected.s1, longer.s1), (expected.s2, longer.s2)):
         n = short.share.shape[1]
         np.testing.assert_allclose(short.share, long.share[:, :n], atol=3e-7)  # nothing wraps around
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_variances_of_areas_are_those_of_many_events(kind):
+    """Of each area and between them, at 4.5 sigma of the simulated ones (1e-5 each); 30 % off is refused."""
+    event, _, _, charge, which = simulated(kind)
+    areas = [np.bincount(event, charge * (which == s.value), minlength=N) for s in SIGNALS]
+    one = deposit(kind, 1)
+    grids = profile.TimeGrid(64, 10), profile.TimeGrid(256, 10)
+    signals = expected_signals(DETECTOR, one, Windows(*grids))
+    totals = expected_totals(DETECTOR, one, signals)
+    away = [area - area.mean() for area in areas]
+    refused = []
+    for a, b, ours in ((0, 0, totals.var_s1), (1, 1, totals.var_s2), (0, 1, totals.covariance)):
+        products = away[a] * away[b]
+        error = products.std() / np.sqrt(N)
+        assert abs(products.mean() - float(ours[0])) < 4.5 * error
+        refused.append(abs(products.mean() - 1.3 * float(ours[0])) > 4.5 * error)
+    assert any(refused)
+
+
+GAP = GasGap(
+    field_kv_per_cm=jnp.float32(8.0),
+    gap_mm=jnp.float32(5.0),
+    liquid_mm=jnp.float32(5.0),
+    sag_mm=jnp.float32(1.0),
+    g1_gas_phd_per_photon=jnp.float32(0.02),
+    emission_delay_ns=jnp.float32(200.0),
+    wire_share=jnp.float32(0.4),
+    wire_mm=jnp.float32(1.0),
+)
+
+
+def test_times_with_a_gas_gap_are_those_of_many_events():
+    """One test of the mean; a surface delay 20 % longer and half the light at the wires are refused."""
+    detector, n = dataclasses.replace(DETECTOR, gas_gap=GAP), 1000
+    hits = dmsim.simulate_hits(jax.random.key(23), detector, deposit("nr", n, detector))
+    rows = np.asarray(hits.valid) & (np.asarray(hits.signal) == Signal.S2)
+    event, time_ns, charge = (np.asarray(x)[rows] for x in (hits.event, hits.time_ns, hits.charge_pe))
+    borders = time_borders(dmsim.expected_waveform(detector, deposit("nr", 1), pulse=False), Signal.S2)
+    column = np.searchsorted(borders, np.floor(time_ns / 10), side="right") - 1
+    kept = (column >= 0) & (column < borders.size - 1)
+    flat = np.bincount(event[kept] * (borders.size - 1) + column[kept], charge[kept], n * (borders.size - 1))
+    observed = flat.reshape(n, -1)
+
+    def compare(**factors):
+        gap = dataclasses.replace(GAP, **{name: getattr(GAP, name) * f for name, f in factors.items()})
+        model = dataclasses.replace(DETECTOR, gas_gap=gap)
+        expected = dmsim.expected_waveform(model, deposit("nr", 1), pulse=False)
+        return p_value(observed, binned(expected, Signal.S2, borders))
+
+    assert compare() > RATE
+    assert compare(emission_delay_ns=1.2) < RATE
+    assert compare(wire_share=0.5) < RATE
 
 
 def mixed(dtype=jnp.float32):
