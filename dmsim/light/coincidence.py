@@ -51,12 +51,9 @@ def at_least(pattern: Float[Array, "place sensor"], coincidence: int, most: int)
     ]  # ways to put N photons on j sensors with none left out
     power_sums = [jnp.asarray(factor, sums.dtype) * sums for factor in of_power]
 
-    def times(f, g):
-        products = [
-            jnp.sum(jnp.asarray(choose[a, : a + 1], f.dtype) * f[:, : a + 1] * g[:, a::-1], axis=-1)
-            for a in n
-        ]
-        return jnp.stack(products, axis=-1)
+    def times(f, g):  # of exponential generating functions
+        shifted = g[:, np.maximum(n[:, None] - n, 0)] * jnp.asarray(choose, g.dtype)  # choose is 0 above n
+        return jnp.einsum("pk,pnk->pn", f, shifted, precision=jax.lax.Precision.HIGHEST)
 
     exactly = [jnp.zeros_like(sums).at[:, 0].set(1.0)]  # no sensor: no photon
     for k in range(1, coincidence):
