@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,7 @@ def _read_npz(path: Path, axes: Any, entry: str) -> tuple:
                 raise ValueError(f"unpacks to {size >> 20} MiB: must be at most {_MAX_ARCHIVE_BYTES >> 20}")
         with np.load(path, allow_pickle=False) as members:
             arrays = {name: _numbers(members[name], name) for name in members.files}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zipfile.zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
         raise ValueError(f"is no NumPy archive: {error}") from None
     if "values" not in arrays:
         raise ValueError(f"has no values: there are {', '.join(arrays)}")

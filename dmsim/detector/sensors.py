@@ -51,13 +51,18 @@ class SensorArray(eqx.Module):
         """All sensors, dead ones included."""
         return self.x_mm.shape[0]
 
+    def _spectra(self) -> Float[Array, "sensor score"]:
+        if self.spe_quantiles is None:
+            raise ValueError("spe_quantiles is None: supply the sensors' spectra")
+        return self.spe_quantiles
+
     def spe_charge(self, sensor: Array, z: Float[Array, "..."]) -> Float[Array, "..."]:
         """Charge [PE] of one photoelectron of these sensors at normal score z. Gradient: exact (pathwise)."""
         n = SPE_SCORES.size
         position = jnp.clip((z - SPE_SCORES[0]) * ((n - 1) / (SPE_SCORES[-1] - SPE_SCORES[0])), 0.0, n - 1.0)
         cell = jnp.minimum(jax.lax.stop_gradient(position).astype(jnp.int32), n - 2)
         share = position - cell
-        flat, place = self.spe_quantiles.reshape(-1), sensor * n + cell
+        flat, place = self._spectra().reshape(-1), sensor * n + cell
         return (1 - share) * flat[place] + share * flat[place + 1]
 
     def spe_moments(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -65,8 +70,9 @@ class SensorArray(eqx.Module):
 
         Gradient: exact.
         """
-        weights, product = (jnp.asarray(m, self.spe_quantiles.dtype) for m in score_moments())
-        mean = self.spe_quantiles @ weights
-        second = jnp.sum((self.spe_quantiles @ product) * self.spe_quantiles, axis=1)
+        spectra = self._spectra()
+        weights, product = (jnp.asarray(m, spectra.dtype) for m in score_moments())
+        mean = spectra @ weights
+        second = jnp.sum((spectra @ product) * spectra, axis=1)
         share = self.efficiency / jnp.sum(self.efficiency)
         return share @ mean, share @ (second - mean**2)

@@ -57,8 +57,8 @@ def at_least(pattern: Float[Array, "place sensor"], coincidence: int, most: int)
 
     exactly = [jnp.zeros_like(sums).at[:, 0].set(1.0)]  # no sensor: no photon
     for k in range(1, coincidence):
-        terms = [(-1) ** (j - 1) * times(exactly[k - j], power_sums[j - 1]) for j in range(1, k + 1)]
-        exactly.append(sum(terms) / k)
+        terms = [(-1.0) ** (j - 1) * times(exactly[k - j], power_sums[j - 1]) for j in range(1, k + 1)]
+        exactly.append(jnp.sum(jnp.stack(terms), axis=0) / k)
     reached = jnp.clip(1 - sum(exactly), 0.0, 1.0)
     return jnp.where(n < coincidence, 0.0, reached)
 
