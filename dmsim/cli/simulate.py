@@ -1,11 +1,11 @@
 """`dmsim simulate`: a source in a detector, at one of four depths, into files."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 HELP = "simulate events of a source in a detector and write them to files"
+FIGURE = "simulation.png"
 LEVELS = ("quanta", "areas", "hits", "records")
 # events a chunk: about 200 MB for 40 keV events in the largest detector
 _EVENTS_PER_CHUNK = {"quanta": 100_000, "areas": 100_000, "hits": 50, "records": 50}
@@ -15,9 +15,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--detector", "-d", required=True, help="preset name or path of a TOML file")
     parser.add_argument(
-        "--source", "-s", required=True, help="name of a source, such as mono, kr83m, er_flat"
+        "--source",
+        "-s",
+        action="append",
+        required=True,
+        help="name of a source, such as mono, kr83m, er_flat; with --duration NAME=HZ, may be repeated",
     )
-    parser.add_argument("--events", "-n", type=_positive, required=True, help="number of events")
+    parser.add_argument("--events", "-n", type=_positive, help="number of events")
+    parser.add_argument(
+        "--duration",
+        type=float,
+        metavar="SECONDS",
+        help="instead of --events: continuous time, in which events may overlap",
+    )
     parser.add_argument("--seed", type=_seed, default=0, help="0 to 2^32 - 1; default 0")
     parser.add_argument("--level", choices=LEVELS, default="records", help="depth; default records")
     parser.add_argument("--out", "-o", type=Path, required=True, help="output folder")
@@ -29,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other option of the source; may be repeated",
+        help="any other option of the source; may be repeated; with --duration SOURCE.NAME=VALUE",
     )
     parser.add_argument(
         "--without",
@@ -38,7 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TABLE",
         help="leave an optional table of the detector out, such as afterpulses, or all; may be repeated",
     )
+    parser.add_argument(
+        "--truth",
+        choices=("deposits", "peaks", "photons"),
+        help="depth of the truth; default peaks with hits and records, else deposits",
+    )
     parser.add_argument("--chunk-events", type=_positive, metavar="N", help="events a file")
+    parser.add_argument(
+        "--chunk-seconds", type=float, default=1.0, metavar="S", help="time a file with --duration; default 1"
+    )
     parser.add_argument("--run-id", default="dmsim", help="run name in strax folders; default dmsim")
     parser.add_argument("--overwrite", action="store_true", help="replace another run's files in --out")
 
@@ -63,10 +81,16 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: for an unknown detector, source or option, or an output folder of another run.
     """
+    if (args.events is None) == (args.duration is None):
+        raise ValueError("give either --events N, or --duration SECONDS for continuous time")
+    if args.duration is not None:
+        from dmsim.cli.stream import run_stream
+
+        return run_stream(args)
     import jax
 
     from dmsim import load_detector, sources
-    from dmsim.cli.output import open_output
+    from dmsim.cli.output import draw_simulation, open_output
     from dmsim.cli.progress import track
     from dmsim.io.provenance import Provenance, precision_of, tree_sha256
     from dmsim.io.strax_folders import check_run_id
@@ -76,16 +100,18 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "strax":
         check_run_id(args.run_id)
     detector = load_detector(args.detector).without(*args.without)
-    source = sources.named(args.source)
-    options = _source_options(source, args)
+    (name,) = args.source if len(args.source) == 1 else (" ".join(args.source),)
+    source = sources.named(name)
+    options = _source_options(name, args)
     per_chunk = min(args.chunk_events or _EVENTS_PER_CHUNK[args.level], args.events)
     provenance = Provenance(
         command="simulate",
         settings={
-            "source": args.source,
+            "source": name,
             "options": options,
             "level": args.level,
             "format": args.format,
+            "truth": args.truth or ("peaks" if args.level in ("hits", "records") else "deposits"),
             "run_id": args.run_id if args.format == "strax" else "",
             "without": sorted(set(args.without)),
         },
@@ -108,18 +134,22 @@ def run(args: argparse.Namespace) -> int:
         deposits = source(key, detector, n_events=n_events, first_event=start, **options)
         output.write(chunk, key, detector, deposits)
     output.close()
+    figure = args.out / FIGURE
+    if missing or not figure.is_file():
+        draw_simulation(figure, args.out, detector)
 
     if not missing:
         print("Nothing to do: the files are there, from a run of the same provenance.")
     elif len(missing) < len(starts):
         print(f"Continued: {len(starts) - len(missing)} of {len(starts)} chunks were there already.")
-    print(f"{args.events} events of {args.source} in {detector.name}, seed {args.seed}")
+    print(f"{args.events} events of {name} in {detector.name}, seed {args.seed}")
     for line in output.summary():
         print(line)
+    print(f"  figure   {figure}")
     return 0
 
 
-def _source_options(source: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
+def _source_options(source_name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for the source, checked against those it takes."""
     options: dict[str, Any] = {}
     texts: dict[str, str] = {}
@@ -134,18 +164,18 @@ def _source_options(source: Callable[..., Any], args: argparse.Namespace) -> dic
         texts[name] = value
     from dmsim import sources
 
-    keywords = sources.options(source)
+    keywords = sources.options(sources.named(source_name))
     taken = {name: p for name, p in keywords.items() if name not in ("n_events", "first_event")}
     for name in (*options, *texts):
         if name not in taken:
             known = ", ".join(taken) or "none"
-            raise ValueError(f"source {args.source} takes no option {name}: it takes {known}")
-    options |= {name: _value(name, text, taken[name].annotation) for name, text in texts.items()}
+            raise ValueError(f"source {source_name} takes no option {name}: it takes {known}")
+    options |= {name: value_of(name, text, taken[name].annotation) for name, text in texts.items()}
     for name, parameter in taken.items():
         if parameter.default is parameter.empty and name not in options:
             flag = {"energy_kev": "--energy KEV", "interaction": "--interaction NAME"}
             raise ValueError(
-                f"source {args.source} needs {name}: give {flag.get(name, f'--option {name}=VALUE')}"
+                f"source {source_name} needs {name}: give {flag.get(name, f'--option {name}=VALUE')}"
             )
     return options
 
@@ -153,7 +183,7 @@ def _source_options(source: Callable[..., Any], args: argparse.Namespace) -> dic
 _KINDS = ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "a name"))
 
 
-def _value(name: str, text: str, annotation: Any) -> int | float | bool | str:
+def value_of(name: str, text: str, annotation: Any) -> int | float | bool | str:
     """The text of `--option` as the kind of value that the source's annotation asks for."""
     kinds = get_args(annotation) or (annotation,)
     kind, wanted = next(((k, words) for k, words in _KINDS if k in kinds), (str, "a name"))

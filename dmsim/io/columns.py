@@ -19,6 +19,15 @@ class Column:
 _EVENT = Column("event", "int64", "1", "number of the event in its run")
 _SIGNALS = "0 unknown, 1 S1, 2 S2, 3 delayed electrons' S2, 4 afterpulse, 5 dark count"
 
+_PHOTONS = (
+    _EVENT,
+    Column("sensor", "int32", "channel", "photosensor"),
+    Column("time_ns", "float", "ns", "anode signal, from the event's start"),
+    Column("charge_pe", "float", "PE", "mean 1 a photoelectron"),
+    Column("signal", "int8", "code", _SIGNALS),
+    Column("deposit", "int32", "1", "number of the deposit in its event, -1 if it is of none"),
+)
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "truth": (
         _EVENT,
@@ -31,7 +40,27 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("n_photons", "float", "1", "scintillation photons that leave the deposit"),
         Column("n_electrons", "float", "1", "electrons that leave the deposit"),
         Column("n_excitons", "float", "1", "photons of direct excitation among n_photons"),
+        Column("n_s1_photons", "float", "1", "of n_photons, those that a sensor detects"),
+        Column("n_extracted", "float", "1", "of n_electrons, those that reach the gas"),
+        Column("drift_time_ns", "float", "ns", "mean, from the deposit to the gas"),
+        Column("x_gas_mm", "float", "mm", "centroid of the electrons at the gas"),
+        Column("y_gas_mm", "float", "mm", "centroid of the electrons at the gas"),
     ),
+    "true_peaks": (
+        _EVENT,
+        Column("signal", "int8", "code", _SIGNALS),
+        Column("deposit", "int32", "1", "number of the deposit in its event, -1 if it is of none"),
+        Column("n_photons", "int32", "1", "detected photons"),
+        Column("area_pe", "float", "PE", "their charge"),
+        Column("area_top_pe", "float", "PE", "of it in the top array"),
+        Column("first_time_ns", "float", "ns", "of the first photon, from the event's start"),
+        Column("last_time_ns", "float", "ns", "of the last photon, from the event's start"),
+        Column("mean_time_ns", "float", "ns", "of the photons, from the event's start"),
+        Column("time_spread_ns", "float", "ns", "standard deviation of the photons' times"),
+        Column("x_mm", "float", "mm", "charge-weighted mean of the top sensors, NaN if they saw none"),
+        Column("y_mm", "float", "mm", "charge-weighted mean of the top sensors, NaN if they saw none"),
+    ),
+    "true_photons": _PHOTONS,
     "areas": (
         _EVENT,
         Column("s1_pe", "float", "PE", "S1 area, 0 if not seen"),
@@ -44,14 +73,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("z_mm", "float", "mm", "as reconstructed"),
         Column("s1_acceptance", "float", "1", "probability that enough sensors see its photons"),
     ),
-    "hits": (
-        _EVENT,
-        Column("sensor", "int32", "channel", "photosensor"),
-        Column("time_ns", "float", "ns", "anode signal, from the event's start"),
-        Column("charge_pe", "float", "PE", "mean 1 a photoelectron"),
-        Column("signal", "int8", "code", _SIGNALS),
-        Column("deposit", "int32", "1", "number of the deposit in its event, -1 if it is of none"),
-    ),
+    "hits": _PHOTONS,
     "records": (
         _EVENT,
         Column("channel", "int16", "channel", "photosensor"),
@@ -99,5 +121,21 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("n_s2", "int32", "1", "S2 peaks in the event"),
         Column("s1_peak", "int32", "row", "row in the chunk's peaks, -1 if none"),
         Column("s2_peak", "int32", "row", "row in the chunk's peaks, -1 if none"),
+    ),
+    "stream_events": (
+        _EVENT,
+        Column("window", "int64", "1", "readout window it starts in: the number of the event in records"),
+        Column("time_ns", "int64", "ns", "start on the detector's clock"),
+        Column("source", "int16", "code", "which of the sources in the provenance, from 0"),
+    ),
+    "salted_events": (
+        _EVENT,
+        Column("salted_into", "int64", "1", "number of the event of the output that it is in, -1: no trace"),
+        Column("time_ns", "int64", "ns", "start of the salted event on the detector's clock"),
+    ),
+    "salted_records": (
+        Column("row", "int64", "row", "of the records in the chunk, in order of event, start and channel"),
+        Column("n_added", "int32", "sample", "in which simulated signal was added to data"),
+        Column("n_new", "int32", "sample", "that the data did not have"),
     ),
 }

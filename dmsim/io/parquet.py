@@ -17,6 +17,7 @@ from dmsim.io.files import TEMPORARY_SUFFIX, read_json, sha256_of_file, write_js
 from dmsim.io.provenance import Provenance
 
 MANIFEST = "manifest.json"
+_UNKNOWN = 10**6  # chunks of a table that is being written and does not know: more than fit its file names
 _PROVENANCE_KEY = b"dmsim.provenance"
 
 
@@ -28,14 +29,14 @@ def chunk_name(chunk: int) -> str:
 class TableWriter:
     """Writes the chunks of one data type, and knows which are there already."""
 
-    def __init__(self, out: Path, kind: str, provenance: Provenance, *, n_chunks: int):
+    def __init__(self, out: Path, kind: str, provenance: Provenance, *, n_chunks: int | None):
         """Open `out/kind`.
 
         Args:
             out: output folder.
             kind: a name in `TABLES`.
             provenance: of the run.
-            n_chunks: chunks that the finished table has.
+            n_chunks: chunks that the finished table has; None where `finish` will say it.
 
         Raises:
             ValueError: if the folder holds the table of another run.
@@ -44,7 +45,7 @@ class TableWriter:
         self._provenance = provenance.as_dict()
         self._manifest: dict[str, Any] = {
             "table": kind,
-            "n_chunks": n_chunks,
+            "n_chunks": _UNKNOWN if n_chunks is None else n_chunks,
             "provenance": self._provenance["digest"],
             "chunks": {},
         }
@@ -52,7 +53,8 @@ class TableWriter:
         path = self.folder / MANIFEST
         if path.exists():
             found = _read_manifest(self.folder)
-            if any(found[key] != self._manifest[key] for key in ("table", "n_chunks", "provenance")):
+            keys = ("table", "provenance") if n_chunks is None else ("table", "n_chunks", "provenance")
+            if any(found[key] != self._manifest[key] for key in keys):
                 raise ValueError(
                     f"{self.folder} holds a table of another run: give another folder with --out"
                 )
@@ -83,6 +85,16 @@ class TableWriter:
         return path
 
     @property
+    def is_finished(self) -> bool:
+        """Whether all chunks are written; False as long as their number is not known."""
+        return all(self.has(chunk) for chunk in range(self._manifest["n_chunks"]))
+
+    def finish(self, n_chunks: int) -> None:
+        """Say how many chunks there are, where that was not known before."""
+        self._manifest["n_chunks"] = n_chunks
+        write_json(self.folder / MANIFEST, self._manifest)
+
+    @property
     def n_rows(self) -> int:
         """Rows in all written chunks."""
         return sum(entry["n_rows"] for entry in self._manifest["chunks"].values())
@@ -106,6 +118,8 @@ class TableReader:
         self._manifest = _read_manifest(folder)
         self.kind: str = self._manifest["table"]
         self.n_chunks: int = self._manifest["n_chunks"]
+        if self.n_chunks == _UNKNOWN:
+            raise ValueError(f"{folder} was not finished: give the command that wrote it again")
         missing = [
             name for name in map(chunk_name, range(self.n_chunks)) if name not in self._manifest["chunks"]
         ]

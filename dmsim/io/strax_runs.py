@@ -92,6 +92,16 @@ class StraxWriter:
             extra = {"n_overflow": int(records.n_overflow)} if name == "raw_records" else {}
             writer.write(array, start_ns=start, end_ns=max(ends), **extra)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the folders have their final names."""
+        return all(writer.is_closed for writer in self._writers.values())
+
+    def finish(self, n_chunks: int) -> None:
+        """Say how many chunks there are, and close."""
+        self.n_chunks = n_chunks
+        self.close()
+
     def close(self) -> None:
         """Give the folders their final names."""
         for writer in self._writers.values():

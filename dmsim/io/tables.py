@@ -5,6 +5,7 @@ many rows did not fit, the events' clock) stands as JSON in the schema metadata.
 """
 
 import json
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from dmsim.io.columns import BATCH_KEY, TABLES, Column
-from dmsim.records import Areas, Deposits, Events, Hits, Peaks, Quanta, RawRecords
+from dmsim.records import Areas, Deposits, Detected, Events, Hits, Peaks, Quanta, RawRecords, TruePeaks
 
 FORMAT_VERSION = 1
 _TABLE_KEY, _VERSION_KEY = b"dmsim.table", b"dmsim.format"
@@ -134,10 +135,10 @@ def _local_event(unpacked: Unpacked) -> dict[str, np.ndarray]:
     return {**unpacked.columns, "event": event}
 
 
-def pack_truth(deposits: Deposits, quanta: Quanta) -> pa.Table:
-    """Table of deposits with the quanta that left them."""
+def pack_truth(deposits: Deposits, quanta: Quanta, detected: Detected) -> pa.Table:
+    """Table of deposits with the quanta that left them, and what was detected of those."""
     first = int(deposits.first_event)
-    columns = _fields(deposits, "truth") | _fields(quanta, "truth")
+    columns = _fields(deposits, "truth") | _fields(quanta, "truth") | _fields(detected, "truth")
     columns["event"] = columns["event"].astype(np.int64) + first
     clock = _clock(deposits.event_time_ns)
     return pack(
@@ -145,11 +146,12 @@ def pack_truth(deposits: Deposits, quanta: Quanta) -> pa.Table:
     )
 
 
-def unpack_truth(table: pa.Table, *, origin: object = "table") -> tuple[Deposits, Quanta]:
+def unpack_truth(table: pa.Table, *, origin: object = "table") -> tuple[Deposits, Quanta, Detected]:
     """Inverse of `pack_truth`."""
     unpacked = unpack(table, "truth", origin=origin)
     values = {name: jnp.asarray(array) for name, array in _local_event(unpacked).items()}
-    quanta = Quanta(**{name: values.pop(name) for name in ("n_photons", "n_electrons", "n_excitons")})
+    quanta = Quanta(**{field.name: values.pop(field.name) for field in fields(Quanta)})
+    detected = Detected(**{field.name: values.pop(field.name) for field in fields(Detected)})
     values["interaction"] = values["interaction"].astype(jnp.int32)
     batch = unpacked.batch
     deposits = Deposits(
@@ -158,7 +160,19 @@ def unpack_truth(table: pa.Table, *, origin: object = "table") -> tuple[Deposits
         event_time_ns=_event_time_ns(batch),
         n_events=batch["n_events"],
     )
-    return deposits, quanta
+    return deposits, quanta, detected
+
+
+def pack_true_peaks(peaks: TruePeaks, *, first_event: int, n_events: int) -> pa.Table:
+    """Table of the true signals."""
+    columns = _fields(peaks, "true_peaks")
+    columns["event"] = columns["event"].astype(np.int64) + first_event
+    return pack("true_peaks", columns, {"first_event": first_event, "n_events": n_events})
+
+
+def unpack_true_peaks(table: pa.Table, *, origin: object = "table") -> TruePeaks:
+    """Inverse of `pack_true_peaks`."""
+    return TruePeaks(**_local_event(unpack(table, "true_peaks", origin=origin)))
 
 
 def pack_areas(areas: Areas, *, first_event: int) -> pa.Table:
@@ -175,18 +189,18 @@ def unpack_areas(table: pa.Table, *, origin: object = "table") -> Areas:
     return Areas(**{name: jnp.asarray(values) for name, values in columns.items() if name != "event"})
 
 
-def pack_hits(hits: Hits, *, first_event: int) -> pa.Table:
-    """Table of the valid hits."""
+def pack_hits(hits: Hits, *, first_event: int, kind: str = "hits") -> pa.Table:
+    """Table of the valid hits; of the kind "true_photons" beside another level."""
     keep = np.asarray(hits.valid)
-    columns = {name: values[keep] for name, values in _fields(hits, "hits").items()}
+    columns = {name: values[keep] for name, values in _fields(hits, kind).items()}
     columns["event"] = columns["event"].astype(np.int64) + first_event
     batch = {"first_event": first_event, "n_events": hits.n_events, "n_overflow": int(hits.n_overflow)}
-    return pack("hits", columns, batch)
+    return pack(kind, columns, batch)
 
 
-def unpack_hits(table: pa.Table, *, origin: object = "table") -> Hits:
+def unpack_hits(table: pa.Table, *, origin: object = "table", kind: str = "hits") -> Hits:
     """Inverse of `pack_hits`: every row is valid."""
-    unpacked = unpack(table, "hits", origin=origin)
+    unpacked = unpack(table, kind, origin=origin)
     values = {name: jnp.asarray(array) for name, array in _local_event(unpacked).items()}
     values["signal"] = values["signal"].astype(jnp.int32)
     return Hits(

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from dmsim.records import Areas, Deposits, Events, Hits, Peaks, Quanta, RawRecords
+from dmsim.records import Areas, Deposits, Detected, Events, Hits, Peaks, Quanta, RawRecords
 
 EPOCH_NS = 1_700_000_000_000_000_000
 
@@ -29,7 +29,7 @@ def random_deposits(random, n=13, n_events=5, *, dtype=np.float32, clock=True):
         event_time_ns=event_clock(random, n_events) if clock else None,
         n_events=n_events,
     )
-    return deposits, Quanta(*(draw(100) for _ in range(3)))
+    return deposits, Quanta(*(draw(100) for _ in range(3))), Detected(*(draw(100) for _ in range(5)))
 
 
 def random_areas(random, n=7):

@@ -20,6 +20,7 @@ from dmsim.io import TableReader, TableWriter, read_reconstruction, tables
 from dmsim.io.columns import TABLES
 from dmsim.io.files import TEMPORARY_SUFFIX
 from dmsim.io.parquet import read_table, remove_tables
+from dmsim.records import TruePeaks
 
 SEEDS = range(5)
 
@@ -32,16 +33,25 @@ def through_file(table, tmp_path):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("clock", [True, False])
 def test_truth_round_trip(seed, clock, tmp_path):
-    deposits, quanta = random_deposits(np.random.default_rng(seed), n=3 * seed, clock=clock)
-    found = tables.unpack_truth(through_file(tables.pack_truth(deposits, quanta), tmp_path))
-    assert_same(found[0], deposits)
-    assert_same(found[1], quanta)
+    truth = random_deposits(np.random.default_rng(seed), n=3 * seed, clock=clock)
+    found = tables.unpack_truth(through_file(tables.pack_truth(*truth), tmp_path))
+    for one, other in zip(found, truth, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_true_peaks_round_trip(seed, tmp_path):
+    random, n = np.random.default_rng(seed), 4 * seed
+    whole = (random.integers(0, 5, n).astype(kind) for kind in (np.int32, np.int8, np.int32, np.int32))
+    peaks = TruePeaks(*whole, *(random.normal(0, 100, n).astype(np.float32) for _ in range(8)))
+    table = tables.pack_true_peaks(peaks, first_event=7, n_events=5)
+    assert_same(tables.unpack_true_peaks(through_file(table, tmp_path)), peaks)
 
 
 def test_double_precision_stays(tmp_path):
     with jax.enable_x64(True):
-        deposits, quanta = random_deposits(np.random.default_rng(1), dtype=np.float64)
-        found = tables.unpack_truth(through_file(tables.pack_truth(deposits, quanta), tmp_path))
+        deposits, quanta, detected = random_deposits(np.random.default_rng(1), dtype=np.float64)
+        found = tables.unpack_truth(through_file(tables.pack_truth(deposits, quanta, detected), tmp_path))
         assert found[0].energy_kev.dtype == np.float64
         assert_same(found[0], deposits)
 
