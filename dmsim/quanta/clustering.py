@@ -13,6 +13,8 @@ from jaxtyping import Int
 from dmsim import ragged
 from dmsim.records import Deposits, Interaction
 
+# interactions whose deposits are merged with their like only
+_APART = (Interaction.KR83M, Interaction.PHOTONS, Interaction.ELECTRONS)
 DISTANCE_MM, TIME_NS = 0.005, 10.0  # MicroSeparation and MicroSeparationTime of epix 0.3.3 and fuse
 
 
@@ -31,7 +33,8 @@ def cluster(deposits: Deposits, *, distance_mm: float = DISTANCE_MM, time_ns: fl
     together by steps of `distance_mm` or less becomes one deposit. That is done again until nothing
     changes, so that a second call merges nothing. A merged deposit has the summed energy, the
     energy-weighted place and time, and the interaction of its most energetic part (the first of equals).
-    Kr-83m is merged with Kr-83m only: its model stands at the energies of its steps.
+    Kr-83m is merged with Kr-83m only, as its model stands at the energies of its steps; so are light
+    alone and charge alone, whose energy is a number of quanta.
 
     Args:
         deposits: a batch; its order within an event does not matter for what is merged.
@@ -77,10 +80,10 @@ def _labels(deposits: dict[str, np.ndarray], distance_mm: float, time_ns: float)
     from scipy.spatial import KDTree  # noqa: PLC0415
 
     n = deposits["event"].size
-    krypton = deposits["interaction"] == Interaction.KR83M
-    order = np.lexsort((deposits["time_ns"], krypton, deposits["event"]))
+    kind = np.where(np.isin(deposits["interaction"], _APART), deposits["interaction"], -1)
+    order = np.lexsort((deposits["time_ns"], kind, deposits["event"]))
     begins = np.ones(n, bool)
-    for key, gap in ((deposits["event"], 0), (krypton.astype(int), 0), (deposits["time_ns"], time_ns)):
+    for key, gap in ((deposits["event"], 0), (kind, 0), (deposits["time_ns"], time_ns)):
         begins[1:] &= ~(np.diff(key[order]) > gap)
     begins[1:] = ~begins[1:]
     group = np.empty(n, np.int64)

@@ -34,7 +34,8 @@ def expected_quanta(
     ratio = jnp.maximum(yields.exciton_ratio, 0.0)
     ions = total / (1 + ratio)
     n_electrons = jnp.minimum(yields.n_electrons, ions)  # NEST clips the recombination probability at zero
-    return Quanta(n_photons=total - n_electrons, n_electrons=n_electrons, n_excitons=total - ions)
+    excitons = jnp.where(is_counted(deposits), yields.n_photons, total - ions)
+    return Quanta(n_photons=total - n_electrons, n_electrons=n_electrons, n_excitons=excitons)
 
 
 class QuantaSpread(eqx.Module):

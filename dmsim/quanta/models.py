@@ -120,7 +120,7 @@ def evaluate(interaction: Interaction, parameters: QuantaParameters, conditions:
     yields = MODELS[interaction](parameters, safe)
     heavy = interaction in RECOIL_LIKE
     least = parameters.min_energy_nr_kev if heavy else parameters.min_energy_er_kev
-    if least == 0:
+    if least == 0 or interaction in counted.COUNTED:
         return yields
     enough = conditions.energy_kev >= least
     photons, electrons = (jnp.where(enough, n, 0.0) for n in (yields.n_photons, yields.n_electrons))

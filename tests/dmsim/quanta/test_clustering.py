@@ -89,15 +89,15 @@ def test_batching_does_not_matter():
         np.testing.assert_array_equal(getattr(ours, name), np.asarray(getattr(whole, name))[inside])
 
 
-def test_steps_of_krypton_stay_with_krypton():
+def test_what_cannot_be_mixed_stays_with_its_like():
     deposits = made(
-        energy_kev=np.array([32.1, 9.4, 1.0]),
-        time_ns=np.array([0.0, 5.0, 2.0]),
-        interaction=["kr83m", "kr83m", "er_beta"],
-        event=np.zeros(3, int),
+        energy_kev=np.array([32.1, 9.4, 1.0, 20.0, 30.0]),
+        time_ns=np.array([0.0, 5.0, 2.0, 2.0, 3.0]),
+        interaction=["kr83m", "kr83m", "er_beta", "photons", "photons"],
+        event=np.zeros(5, int),
     )
     merged = cluster(deposits).deposits
-    np.testing.assert_allclose(merged.energy_kev, [41.5, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(merged.energy_kev, [41.5, 1.0, 50.0], rtol=1e-6)
 
 
 def test_no_energy_and_no_deposits():
