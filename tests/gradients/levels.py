@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import late
 import numpy as np
 
 import dmsim
@@ -341,4 +342,9 @@ PLANS = {
         (*sorted(SIGNALS), *SHAPES, *sorted(PATHWISE)),
         frozenset({"electronics.gain", "electronics.pulse_rise_ns", "electrons.drift_speed_mm_per_us"}),
     ),
+    # an attachment that turns over must be seen in more than a few events: large steps
+    "late hits": Plan(
+        late.late_detector, late.late_hits, 400, 0.1, 0.3, 0.01, late.LEAVES, frozenset(late.LEAVES)
+    ),
 }
+SLOW = ("late hits",)  # its kernels compile for minutes in forward mode

@@ -1,5 +1,7 @@
 """Write docs/reference/gradients.md from the checks: `python tests/gradients/make_table.py`."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import harness
@@ -24,15 +26,39 @@ gradient in this version.
 
 Leaves that do not enter a level are listed below its table.
 """
-ROW = "| `{leaf}` | {functional} | {gradient:+.4g} | {bias:+.2f} ± {error:.2f} | {spread:.2g} |"
-COLUMNS = "| leaf | functional | gradient | bias [%] | spread |\n|---|---|---|---|---|"
+ROW = "| `{leaf}` | {functional} | {rule} | {gradient:+.4g} | {bias:+.2f} ± {error:.2f} | {spread:.2g} |"
+COLUMNS = "| leaf | functional | rule | gradient | bias [%] | spread |\n|---|---|---|---|---|---|"
+COUNTS = ("quanta", "areas", "few quanta")  # levels whose counts are numbers, not list lengths
+RULES = (  # of what a leaf acts on first: pattern of the leaf, at counts, at hits and records
+    (r"scintillation.*(lifetime|singlet)|electroluminescence.*(triplet|singlet)", "-", "implicit"),
+    (r"scintillation|gap_transit|time_ns", "pathwise", "pathwise"),
+    (r"diffusion|drift_speed|surface_delay|resolution|spread_mm", "pathwise", "pathwise"),
+    (
+        r"spe_width|linear_noise|pulse_|gain$|amplification|noise_adc|impedance|voltage",
+        "pathwise",
+        "pathwise",
+    ),
+    (r"double_pe|se_gain|se_fano", "matched-normal", "matched-normal"),
+    (r"light\.s[12]_(top|diffuse)|height|depth|sensors", "-", "weight"),
+    (r"g1_|lifetime_us|extraction|slope|curve|reference_r2|[xyz]_mm", "matched-normal", "weight"),
+    (r"quanta|xenon|energy", "matched-normal, pathwise", "matched-normal, weight"),
+)
 
 
-def _row(c) -> str:
+def rule(level: str, leaf: str) -> str:
+    """The rule by which the leaf's gradient begins; what follows it downstream has rules of its own."""
+    for pattern, counts, lists in RULES:
+        if re.search(pattern, leaf):
+            return counts if level in COUNTS else lists
+    return "pathwise"
+
+
+def _row(level: str, c) -> str:
     scale = 100 / abs(c.reference)
     return ROW.format(
         leaf=c.leaf,
         functional=c.functional,
+        rule=rule(level, c.leaf),
         gradient=c.gradient,
         bias=c.bias * scale,
         error=c.bias_error * scale,
@@ -41,34 +67,43 @@ def _row(c) -> str:
 
 
 def section(level: str, plan: levels.Plan) -> str:
-    """One level's table, and what is not in it."""
+    """One level's tables, in the detector's leaves and the deposits'."""
     detector = plan.detector()
     per_event = plan.functionals(detector, plan.n_events)
+    steps = {"step": plan.step, "largest_shift": plan.largest_shift}
+    title = f"\n## {level.capitalize()}: {plan.n_events:,} events in {detector.name}\n\n"
+    leaves = plan.leaves or tuple(harness.leaf_paths(detector))
+    text = title + table(level, plan, ((x, harness.compare(per_event, detector, x, **steps)) for x in leaves))
+    if level in ("few quanta", "late hits"):
+        return text
+    evaluate, batch = levels.of_deposits(plan, plan.n_events)
+    along = levels.EVENT_LEAVES
+    of_deposits = ((x, harness.compare(evaluate, batch, x, along=along, **steps)) for x in along)
+    return text + "\nIn the deposits:\n\n" + table(level, plan, of_deposits)
+
+
+def table(level: str, plan: levels.Plan, found: Iterable[tuple[str, list[harness.Comparison]]]) -> str:
+    """The functional that feels each leaf most clearly, and what is not in the table."""
     rows, absent, faint, squares = [], [], [], []
-    for leaf in plan.leaves or harness.leaf_paths(detector):
-        found = harness.compare(per_event, detector, leaf, step=plan.step, largest_shift=plan.largest_shift)
-        squares += [c for c in found if c.resolved and not plan.asserted(c)]
-        found = [c for c in found if plan.asserted(c)]
-        if all(c.absent for c in found):
+    for leaf, comparisons in found:
+        squares += [c for c in comparisons if c.resolved and not plan.asserted(c)]
+        asserted = [c for c in comparisons if plan.asserted(c)]
+        if all(c.absent for c in asserted):
             absent.append(leaf)
             continue
-        clear = max(found, key=lambda c: abs(c.reference) / max(c.bias_error, c.reference_error, 1e-30))
+        clear = max(asserted, key=lambda c: abs(c.reference) / max(c.bias_error, c.reference_error, 1e-30))
         if clear.resolved:
-            rows.append(_row(clear))
+            rows.append(_row(level, clear))
         else:
             faint.append(leaf)
-    text = (
-        f"\n## {level.capitalize()}: {plan.n_events:,} events in {detector.name}\n\n{COLUMNS}\n"
-        + "\n".join(rows)
-        + "\n"
-    )
+    text = COLUMNS + "\n" + "\n".join(rows) + "\n"
     if faint:
         text += "\nNot seen above the noise of the reference: " + ", ".join(f"`{x}`" for x in faint) + ".\n"
     if absent:
         text += "\nDo not enter: " + ", ".join(f"`{x}`" for x in absent) + ".\n"
     if squares:
         text += "\nSums of squared samples, where a weight is not exact:\n\n" + COLUMNS + "\n"
-        text += "\n".join(map(_row, squares)) + "\n"
+        text += "\n".join(_row(level, c) for c in squares) + "\n"
     return text
 
 

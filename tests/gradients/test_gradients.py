@@ -21,7 +21,10 @@ def failures(plan):
     return wrong, resolved
 
 
-@pytest.mark.parametrize("level", levels.PLANS)
+@pytest.mark.parametrize(
+    "level",
+    [pytest.param(level, marks=[pytest.mark.slow] * (level in levels.SLOW)) for level in levels.PLANS],
+)
 def test_gradients_agree_with_common_random_numbers(level):
     wrong, resolved = failures(levels.PLANS[level])
     assert not wrong
@@ -67,6 +70,10 @@ def test_gradients_in_the_deposits_agree_with_common_random_numbers(level):
         ("hits", "electronics.spe_width"),
         ("hits", "electroluminescence.gap_transit_ns"),
         ("records", "electronics.gain"),
+        *(
+            pytest.param("late hits", leaf, marks=pytest.mark.slow)
+            for leaf in ("delayed_electrons.power", "afterpulses.charge_pe", "dark_counts.after_ns")
+        ),
     ],
 )
 def test_a_gradient_ten_per_cent_off_is_refused(level, leaf):
