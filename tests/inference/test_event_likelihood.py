@@ -69,7 +69,8 @@ def scores(vector=TRUE):
 
 @functools.cache
 def information():
-    function = eqx.filter_jit(lambda p: fisher_information(DETECTOR, p, windows=simulated().windows))
+    windows = simulated().windows  # outside of what is compiled
+    function = eqx.filter_jit(lambda p: fisher_information(DETECTOR, p, windows=windows))
     return np.asarray(function(parameters()), float)
 
 
