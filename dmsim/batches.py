@@ -14,7 +14,9 @@ from dmsim.detector import Detector
 from dmsim.detector.consistency import check_values
 from dmsim.records import Deposits, Quanta, RawRecords
 
-_BATCH_PHOTONS = 400_000  # detected photons simulated at a time; temporaries stay under 1 GB
+# detected photons simulated at a time: the largest array has 20 MB. Above 32 MB malloc gives memory back, and
+# to have it zeroed and mapped again costs more than what is computed in it
+_BATCH_PHOTONS = 60_000
 _BATCH_EVENTS = 512
 _PAD_BELOW = 4096  # events; smaller batches are padded to a bucket, so that few shapes compile
 

@@ -82,6 +82,22 @@ def uniform_pair(
     return _unit(words.first, dtype), _unit(words.second, dtype)
 
 
+def uniform_of(word: UInt32[Array, "..."], *, dtype: jnp.dtype) -> Float[Array, "..."]:
+    """A uniform in the open interval (0, 1) from one word, in steps of 2^-23."""
+    return _unit(word, dtype)
+
+
+def coarse_uniforms(
+    word: UInt32[Array, "..."], *, dtype: jnp.dtype
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Two independent uniforms in (0, 1) from one word, in steps of 2^-16: to compare with a probability.
+
+    The event happens with that probability to 8e-6.
+    """
+    high, low = (word >> 16).astype(dtype), (word & jnp.uint32(0xFFFF)).astype(dtype)
+    return (high + 0.5) * 2.0**-16, (low + 0.5) * 2.0**-16
+
+
 def normal_of(uniform: Float[Array, "..."]) -> Float[Array, "..."]:
     """The standard normal with this lower-tail probability."""
     return jnp.sqrt(2.0).astype(uniform.dtype) * jax.lax.erf_inv(2.0 * uniform - 1.0)

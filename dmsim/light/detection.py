@@ -82,12 +82,16 @@ def choose_sensor(
     n = running.shape[-1]
     flat = running.reshape(-1)
     base = parent * n
-    low = jnp.zeros_like(parent)
-    step = 1 << (n - 1).bit_length()
-    while step := step >> 1:  # after the loop `low` counts the running sums that are <= u
-        middle = low + step
+    n_steps = (n - 1).bit_length()
+
+    def halve(k, low):
+        middle = low + (1 << (n_steps - 1 - k))
         below = (middle <= n - 1) & (flat[base + jnp.minimum(middle, n) - 1] <= u)
-        low = jnp.where(below, middle, low)
+        return jnp.where(below, middle, low)
+
+    # after the loop `low` counts the running sums that are <= u. A loop, so that XLA keeps the uniforms: in a
+    # straight line it draws them again in every step
+    low = jax.lax.fori_loop(0, n_steps, halve, jnp.zeros_like(parent))
     return low, jnp.ones_like(u)
 
 

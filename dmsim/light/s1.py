@@ -11,7 +11,9 @@ from dmsim.light.timing import two_exponentials
 from dmsim.ragged import Pages
 from dmsim.records import Deposits, Hits, Interaction, Quanta, Signal
 
-_SENSOR, _DECAY, _RECOMBINATION, _ARRIVAL, _CHARGE = (jnp.uint32(0x51000000 + (k << 16)) for k in range(5))
+_SENSOR, _DECISIONS, _RECOMBINATION, _ARRIVAL, _CHARGE = (
+    jnp.uint32(0x51000000 + (k << 16)) for k in range(5)
+)
 
 # The 1/t^2 tail of the recombination law has no mean; it describes the first few hundred ns. Assumed.
 RECOMBINATION_CUTOFF_NS = 1e4
@@ -73,50 +75,57 @@ def sample_s1_hits(
     Source: NEST photon timing (arXiv:2211.10726); the parameters' own sources stand in the preset.
     """
     dtype = n_detected.dtype
-    parent = jnp.broadcast_to(pages.parent[:, None], pages.child.shape)
-    key = rng.Words(keys.first[parent], keys.second[parent])
+    # what belongs to the deposit is fetched once a page
+    of_page = pages.parent[:, None]
+    parent = jnp.broadcast_to(of_page, pages.child.shape)
+    key = rng.Words(keys.first[of_page], keys.second[of_page])
+
+    def block(stream):
+        return rng.threefry2x32(key, pages.child.astype(jnp.uint32), stream)
 
     def draw(stream):
-        return rng.uniform_pair(key, pages.child, stream, dtype=dtype)
+        return (rng.uniform_of(word, dtype=dtype) for word in block(stream))
 
     light, scintillation = detector.light, detector.scintillation
     pattern = light.s1_pattern(detector.geometry, deposits.x_mm, deposits.y_mm, deposits.z_mm)
-    u_sensor, u_which = draw(_SENSOR)
+    u_sensor, u_decay = draw(_SENSOR)
     sensor, sensor_weight = choose_sensor(u_sensor, parent, cumulative(pattern), pattern)
 
     _, is_er = _kinds(deposits)
     triplet_ns = jnp.where(is_er, scintillation.triplet_lifetime_er_ns, scintillation.triplet_lifetime_ns)
-    u_decay, u_branch = draw(_DECAY)
+    decisions, last = block(_DECISIONS)
+    u_which, u_double = rng.coarse_uniforms(decisions, dtype=dtype)
+    u_branch = rng.uniform_of(last, dtype=dtype)
     decay_ns = two_exponentials(
         u_which,
         u_decay,
-        fast_fraction=_singlet_fraction(detector, deposits.interaction)[parent],
+        fast_fraction=_singlet_fraction(detector, deposits.interaction)[of_page],
         fast_ns=scintillation.singlet_lifetime_ns,
-        slow_ns=triplet_ns[parent],
+        slow_ns=triplet_ns[of_page],
     )
     recombined = 1 - quanta.n_excitons / jnp.maximum(quanta.n_photons, 1)
-    late = u_branch < recombined[parent]
-    branch_weight = relax.weight(jnp.where(late, recombined[parent], 1 - recombined[parent]))
+    late = u_branch < recombined[of_page]
+    branch_weight = relax.weight(jnp.where(late, recombined[of_page], 1 - recombined[of_page]))
     u_recombination, u_path = draw(_RECOMBINATION)
     late_ns, prompt_ns = _delays_ns(detector, deposits)
-    tau = jnp.where(late, late_ns[parent], prompt_ns[parent])
+    tau = jnp.where(late, late_ns[of_page], prompt_ns[of_page])
     floor = relax.stop(tau / (tau + RECOMBINATION_CUTOFF_NS))
     delay_ns = tau * (1 / (floor + (1 - floor) * u_recombination) - 1)
 
-    z_transit, z_charge = rng.normal_pair(key, pages.child, _ARRIVAL, dtype=dtype)
-    u_double, u_second = draw(_CHARGE)
+    z_transit, z_charge = (rng.normal_of(u) for u in draw(_ARRIVAL))
+    u_second, _ = draw(_CHARGE)  # used with measured spectra only
     time_ns = (
-        deposits.time_ns[parent]
+        deposits.time_ns[of_page]
         + decay_ns
         + delay_ns
         - scintillation.propagation_ns * jnp.log(u_path)
         + detector.electronics.transit_time_spread_ns * z_transit
     )
     seen = detection_probability(detector, deposits)
-    weight = relax.count_weight(n_detected, quanta.n_photons, seen)[parent] * sensor_weight * branch_weight
+    weight = relax.count_weight(n_detected, quanta.n_photons, seen)[of_page] * sensor_weight * branch_weight
     charge = photon_charge(u_double, u_second, z_charge, sensor, detector.electronics, light.sensors)
     return Hits(
-        event=deposits.event[parent].reshape(-1),
+        event=jnp.broadcast_to(deposits.event[of_page], parent.shape).reshape(-1),
         sensor=sensor.reshape(-1),
         time_ns=time_ns.reshape(-1),
         charge_pe=(charge * pages.valid).reshape(-1),

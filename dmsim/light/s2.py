@@ -44,18 +44,21 @@ def sample_s2_hits(
     """
     dtype = electrons.time_ns.dtype
     gas, electronics = detector.electroluminescence, detector.electronics
-    electron = pages.parent
-    cloud = jnp.broadcast_to(electrons.cloud[electron][:, None], pages.child.shape)
-    key = rng.Words(keys.first[cloud], keys.second[cloud])
-    number = electrons.index[electron][:, None]
+    # what belongs to the electron is fetched once a page
+    electron = pages.parent[:, None]
+    of_page = electrons.cloud[electron]
+    cloud = jnp.broadcast_to(of_page, pages.child.shape)
+    key, number = rng.Words(keys.first[of_page], keys.second[of_page]), electrons.index[electron]
 
-    def counter(stream):
-        return pages.child.astype(jnp.uint32) + jnp.uint32(_STREAMS[stream])
+    def block(stream):
+        return rng.threefry2x32(key, number, pages.child.astype(jnp.uint32) + jnp.uint32(_STREAMS[stream]))
 
-    u_sensor, u_gap = rng.uniform_pair(key, number, counter(0), dtype=dtype)
-    u_which, u_decay = rng.uniform_pair(key, number, counter(1), dtype=dtype)
-    z_transit, z_charge = rng.normal_pair(key, number, counter(2), dtype=dtype)
-    u_double, u_second = rng.uniform_pair(key, number, counter(3), dtype=dtype)
+    u_sensor, u_gap = (rng.uniform_of(word, dtype=dtype) for word in block(0))
+    when, decisions = block(1)
+    u_decay = rng.uniform_of(when, dtype=dtype)
+    u_which, u_double = rng.coarse_uniforms(decisions, dtype=dtype)
+    z_transit, z_charge = (rng.normal_of(rng.uniform_of(word, dtype=dtype)) for word in block(2))
+    u_second = rng.uniform_of(block(3).first, dtype=dtype)  # used with measured spectra only
 
     pattern = detector.light.s2_pattern(detector.geometry, clouds.x_mm, clouds.y_mm, clouds.spread_mm)
     sensor, sensor_weight = choose_sensor(u_sensor, cloud, cumulative(pattern), pattern)
@@ -70,18 +73,15 @@ def sample_s2_hits(
         in_gap_ns = gas.gap_transit_ns * u_gap
     else:
         transit_ns = detector.gap_transit_ns(clouds.x_mm, clouds.y_mm)
-        in_gap_ns = detector.gas_gap.emission_ns(u_gap, transit_ns[cloud])
+        in_gap_ns = detector.gas_gap.emission_ns(u_gap, transit_ns[of_page])
     time_ns = (
-        electrons.time_ns[electron][:, None]
-        + in_gap_ns
-        + decay_ns
-        + electronics.transit_time_spread_ns * z_transit
+        electrons.time_ns[electron] + in_gap_ns + decay_ns + electronics.transit_time_spread_ns * z_transit
     )
-    weight = (relax.weight(electrons.n_photons) * electrons.weight)[electron][:, None] * sensor_weight
+    weight = (relax.weight(electrons.n_photons) * electrons.weight)[electron] * sensor_weight
     charge = photon_charge(u_double, u_second, z_charge, sensor, electronics, detector.light.sensors)
     own = cloud < n_deposits
     return Hits(
-        event=clouds.event[cloud].reshape(-1),
+        event=jnp.broadcast_to(clouds.event[of_page], cloud.shape).reshape(-1),
         sensor=sensor.reshape(-1),
         time_ns=time_ns.reshape(-1),
         charge_pe=(charge * pages.valid).reshape(-1),

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from functools import partial
 
-import equinox as eqx
 import jax
 import numpy as np
 from jax.core import Tracer
@@ -16,35 +15,32 @@ from dmsim.pipeline.keys import ELECTRONICS
 from dmsim.records import Deposits, Hits, RawRecords
 
 
-@eqx.filter_jit
-def _noise_bank(words: rng.Words, detector: Detector) -> electronics.NoiseBank:
+# each is given the parts of the detector that it needs: a call with hundreds of leaves takes a millisecond
+@jax.jit
+def _noise_bank(words, settings, noise):
     key = rng.fold(words, ELECTRONICS)
-    return electronics.make_bank(key, detector.electronics, detector.noise, row=electronics.ROW)
+    return electronics.make_bank(key, settings, noise, row=electronics.ROW)
 
 
-@eqx.filter_jit
-def _noise_places(words, detector, window, channel, start_sample):
+@jax.jit
+def _noise_places(words, settings, noise, window, channel, start_sample):
     # apart from what reads with them, in which they would be computed again for every sample
     key = rng.fold(words, ELECTRONICS)
-    rows = (window, channel, start_sample)
-    return electronics.noise_places(key, *rows, detector.electronics, detector.noise)
+    return electronics.noise_places(key, window, channel, start_sample, settings, noise)
 
 
-@eqx.filter_jit
-def _render(detector, bank, place, hits, sample, position, *, keep_signal):
-    settings, charge_pe = (detector.electronics, detector.noise), hits.charge_pe * hits.weight
-    of_hits = (charge_pe, hits.time_ns, sample, position)
-    return electronics.render(*settings, bank, place, *of_hits, keep_signal=keep_signal)
+@partial(jax.jit, static_argnames="keep_signal")
+def _render(settings, noise, bank, place, charge_pe, weight, time_ns, sample, position, *, keep_signal):
+    of_hits = (charge_pe * weight, time_ns, sample, position)
+    return electronics.render(settings, noise, bank, place, *of_hits, keep_signal=keep_signal)
 
 
-@eqx.filter_jit
-def _cut(detector, samples, position, length, pulse):
-    return electronics.cut(detector.electronics, detector.noise, samples, position, length, pulse)
+_cut = jax.jit(electronics.cut)
 
 
 def draw_noise(words: rng.Words, detector: Detector) -> electronics.NoiseBank:
     """The noise of a run, for `read_out`: it belongs to the key and the detector. Gradient: exact."""
-    return _noise_bank(words, detector)
+    return _noise_bank(words, detector.electronics, detector.noise)
 
 
 def _padded(x: np.ndarray, size: int, value: int = 0) -> np.ndarray:
@@ -85,7 +81,7 @@ def read_out(
     Gradient: as `simulate_records`, of the hits and the electronics.
     """
     host = partial(ragged.concrete, what="simulate_records")
-    settings = detector.electronics
+    settings, noise = detector.electronics, detector.noise
     layout = electronics.lay_out(
         settings,
         host(hits.event),
@@ -100,17 +96,19 @@ def read_out(
     spare = -(-settings.samples_per_record // electronics.ROW)
     size = ragged.bucket(layout.total_rows + spare, page_size=electronics.ROW)
     of_row = (layout.event[layout.stretch] + np.int32(first_event), layout.channel[layout.stretch])
-    place = _noise_places(words, detector, *(_padded(x, size) for x in (*of_row, layout.row_start_sample)))
+    of_row = (_padded(x, size) for x in (*of_row, layout.row_start_sample))
+    place = _noise_places(words, settings, noise, *of_row)
     # a hit without a place points outside the buffer and is left out by the scatter
     position = np.where(layout.position < 0, size * electronics.ROW, layout.position)
     bank = draw_noise(words, detector) if bank is None else bank
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((hits, settings, detector.noise)))
-    samples = _render(detector, bank, place, hits, layout.sample, position, keep_signal=traced)
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((hits, settings, noise)))
+    of_hits = (hits.charge_pe, hits.weight, hits.time_ns, layout.sample, position)
+    samples = _render(settings, noise, bank, place, *of_hits, keep_signal=traced)
 
     kept = electronics.zero_suppress(settings, layout, host(samples.adc))
     size = ragged.bucket(kept.n_records, page_size=settings.samples_per_record)
     cuts = (_padded(kept.position, size), _padded(kept.length, size), _padded(kept.pulse, size, size - 1))
-    data = _cut(detector, samples, *cuts)
+    data = _cut(settings, noise, samples, *cuts)
     return RawRecords(
         event=kept.event,
         channel=kept.channel,
@@ -138,7 +136,7 @@ def iterate_records(
         key: a Threefry key, `jax.random.key(seed)`.
         detector: what makes the signals.
         deposits: any number of events.
-        events_per_batch: fixed size of a batch; by default events are taken until 400,000 detected photons
+        events_per_batch: fixed size of a batch; by default events are taken until 60,000 detected photons
             or 512 events are expected.
 
     Yields:

@@ -108,6 +108,19 @@ def test_normals_have_their_moments(kind):
     assert abs((1.01 * z).var() - 1) > limit * np.sqrt(2 / N)
 
 
+def test_coarse_uniforms_are_two_independent_halves_of_a_word():
+    word = rng.threefry2x32(WORDS, counters(N), jnp.uint32(3)).first
+    halves = [np.asarray(u, np.float64) for u in rng.coarse_uniforms(word, dtype=jnp.float32)]
+    for u in halves:  # 3 tests at 1e-6
+        assert stats.chisquare(np.histogram(u, 256, (0, 1))[0]).pvalue > 1e-6
+        assert 0 < u.min() < u.max() < 1
+    assert abs(np.corrcoef(*halves)[0, 1]) < stats.norm.isf(0.5e-6) / np.sqrt(N)
+    # P(u < p) is p to half a step
+    grid = rng.coarse_uniforms(jnp.arange(2**16, dtype=jnp.uint32), dtype=jnp.float32)[1]
+    for p in (0.04, 0.219, 0.7):
+        assert abs(float((np.asarray(grid) < p).mean()) - p) <= 2.0**-17
+
+
 def test_popcount_normal_is_close_to_a_normal():
     # deterministic: the exact law is a mixture of 33 unit steps
     edges = (np.arange(34) - 16.5) * (8 + 1 / 12) ** -0.5
