@@ -49,12 +49,12 @@ def run(args: argparse.Namespace) -> int:
     detector = load_detector(args.detector or _simulated_detector(source.provenance, args.input))
     warnings = _other_detector(source.provenance, detector, args)
     settings = load_settings(args.settings) if args.settings else Settings()
-    gap_ns = _gap_ns(args.event_gap_us, detector)
+    gap = gap_ns(args.event_gap_us, detector)
     if args.out.resolve() == args.input.resolve():
         raise ValueError(f"--out {args.out} is the input folder: give another one")
     provenance = Provenance(
         command="reconstruct",
-        settings={"reconstruction": settings.model_dump(mode="json"), "event_gap_ns": gap_ns},
+        settings={"reconstruction": settings.model_dump(mode="json"), "event_gap_ns": gap},
         detector=detector.name,
         detector_sha256=tree_sha256(detector),
         seed=None,
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     )
     n_done, n_overflow = 0, 0
     # every chunk is read, as a chunk of strax data takes its first event's number from those before
-    chunks = enumerate(iterate(source, gap_ns=gap_ns))
+    chunks = enumerate(iterate(source, gap_ns=gap))
     with _none_left(args.out, made=is_new):
         for chunk, records in track(chunks, total=source.n_chunks, what="reconstructing"):
             n_overflow += int(records.n_overflow)
@@ -146,7 +146,12 @@ def _other_detector(provenance: dict[str, Any] | None, detector: Any, args: argp
     return [f"{args.input} was simulated in {name}{other} and is reconstructed as {detector.name}"]
 
 
-def _gap_ns(event_gap_us: float | None, detector: Any) -> int:
+def gap_ns(event_gap_us: float | None, detector: Any) -> int:
+    """Silence that separates events where there are no event numbers: as given, or 1.5 drift times.
+
+    Raises:
+        ValueError: if it is out of range.
+    """
     if event_gap_us is None:
         return round(1.5 * float(detector.electrons.drift_time_ns(-detector.geometry.drift_length_mm)))
     if not 0 < event_gap_us <= 1e6:

@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     detector = load_detector(args.detector).without(*args.without)
     (name,) = args.source if len(args.source) == 1 else (" ".join(args.source),)
     source = sources.named(name)
-    options = _source_options(name, args)
+    options = source_options(name, args)
     per_chunk = min(args.chunk_events or _EVENTS_PER_CHUNK[args.level], args.events)
     provenance = Provenance(
         command="simulate",
@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _source_options(source_name: str, args: argparse.Namespace) -> dict[str, Any]:
+def source_options(source_name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for the source, checked against those it takes."""
     options: dict[str, Any] = {}
     texts: dict[str, str] = {}

@@ -52,7 +52,7 @@ def stream_windows(
         raise ValueError(
             f"deposits.event_time_ns goes back at event {event}: bring the events into the order of time"
         )
-    lead, length = _lead(detector), _signal_samples(detector)
+    lead, length = _lead(detector), signal_samples(detector)
     if not pile_up:
         return Windows(start, np.arange(start.size), start, lead, 0)
     last = np.zeros(start.size)
@@ -78,7 +78,7 @@ def _lead(detector: Detector) -> int:
     return int(np.ceil(early_ns / electronics.sample_ns)) + electronics.zle_samples_before
 
 
-def _signal_samples(detector: Detector) -> int:
+def signal_samples(detector: Detector) -> int:
     """Samples from a deposit to the end of its signals, but for delayed electrons and rare late light.
 
     It bounds windows only; how photons make pulses does not depend on it.

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dmsim.detector import Detector
-from dmsim.plot.style import BLUE, GREY, ORANGE, note
+from dmsim.plot.style import BLUE, GREY, ORANGE
 from dmsim.plot.waveforms import summed_waveform
 from dmsim.records import RawRecords, Signal, Truth
 
@@ -63,5 +63,9 @@ def _waveform(ax: Axes, detector: Detector, records: RawRecords | None) -> None:
     time_ns, pe = summed_waveform(detector, records, event)
     shown = pe > 0.05  # PE a sample; below is noise
     ax.vlines(time_ns[shown] / 1e3, 0.05, pe[shown], color=GREY, lw=0.7)
-    ax.set(yscale="log", xlabel="time [µs]", ylabel=f"PE / {records.sample_ns} ns", title="waveform")
-    note(ax, f"event {int(records.first_event) + event}, all sensors")
+    ax.set(
+        yscale="log",
+        xlabel="time [µs]",
+        ylabel=f"PE / {records.sample_ns} ns",
+        title=f"event {int(records.first_event) + event}, all sensors",
+    )
