@@ -109,13 +109,3 @@ def normal_pair(
     """Two independent standard normals (cut at 5.3 sigma) for each broadcast element."""
     first, second = uniform_pair(key, counter_0, counter_1, dtype=dtype)
     return normal_of(first), normal_of(second)
-
-
-def popcount_normal(words: Words, *, dtype: jnp.dtype) -> Float[Array, "..."]:
-    """A cheap standard normal for sample noise, from one Threefry block.
-
-    The number of ones in the first word, Binomial(32, 1/2), is spread over its unit step by the second
-    word: a continuous law with variance 8 + 1/12, excess kurtosis -0.06 and support of 5.8 sigma.
-    """
-    ones = jax.lax.population_count(words.first).astype(dtype)
-    return (ones - 16.5 + _unit(words.second, dtype)) * (8.0 + 1.0 / 12.0) ** -0.5

@@ -90,16 +90,10 @@ def test_the_correlation_test_sees_a_shared_percent():
     assert abs(np.corrcoef(u, mixed)[0, 1]) > 0.9 * stats.norm.isf(0.5e-6) / np.sqrt(N)
 
 
-@pytest.mark.parametrize("kind", ["normal_pair", "popcount"])
-def test_normals_have_their_moments(kind):
-    if kind == "normal_pair":
-        z, kurtosis = rng.normal_pair(WORDS, counters(N), 9, dtype=jnp.float32)[0], 0.0
-    else:
-        words = rng.threefry2x32(WORDS, counters(N), jnp.uint32(9))
-        # fourth cumulants: -4 of Binomial(32, 1/2), -1/120 of a uniform
-        z, kurtosis = rng.popcount_normal(words, dtype=jnp.float32), (-4 - 1 / 120) / (8 + 1 / 12) ** 2
+def test_normals_have_their_moments():
+    z, kurtosis = rng.normal_pair(WORDS, counters(N), 9, dtype=jnp.float32)[0], 0.0
     z = np.asarray(z, np.float64)
-    limit = stats.norm.isf(0.5e-6)  # 4 moments at 1e-6, two laws: false positive 8e-6
+    limit = stats.norm.isf(0.5e-6)  # 4 moments at 1e-6: false positive 4e-6
     assert abs(z.mean()) < limit / np.sqrt(N)
     assert abs(z.var() - 1) < limit * np.sqrt(2 / N)
     assert abs(stats.skew(z)) < limit * np.sqrt(6 / N)
@@ -119,13 +113,6 @@ def test_coarse_uniforms_are_two_independent_halves_of_a_word():
     grid = rng.coarse_uniforms(jnp.arange(2**16, dtype=jnp.uint32), dtype=jnp.float32)[1]
     for p in (0.04, 0.219, 0.7):
         assert abs(float((np.asarray(grid) < p).mean()) - p) <= 2.0**-17
-
-
-def test_popcount_normal_is_close_to_a_normal():
-    # deterministic: the exact law is a mixture of 33 unit steps
-    edges = (np.arange(34) - 16.5) * (8 + 1 / 12) ** -0.5
-    cdf = np.concatenate([[0], stats.binom.cdf(np.arange(33), 32, 0.5)])
-    assert np.abs(cdf - stats.norm.cdf(edges)).max() < 2e-3
 
 
 @pytest.mark.parametrize(
