@@ -58,9 +58,10 @@ class SaltedOutput:
         length_ns = signal_samples(detector) * detector.electronics.sample_ns
         n_salted = n_inserted = n_with_salt = 0
         for chunk, (records, next_ns) in enumerate(chunks):
-            first_ns = int(records.event_time_ns[0])
+            starts = np.asarray(records.event_time_ns, np.int64)
+            first_ns = int(starts[0])
             last = (
-                records.event_time_ns[records.event]
+                starts[records.event]
                 + (records.start_sample.astype(np.int64) + records.length) * records.sample_ns
             )
             end_ns = int(last.max(initial=first_ns + length_ns)) if next_ns is None else next_ns

@@ -19,14 +19,14 @@ from jaxtyping import PRNGKeyArray
 
 from dmsim import ragged, rng
 from dmsim.detector import Detector
+from dmsim.electronics import ROW, NoiseBank
 from dmsim.pipeline import truth as truths
 from dmsim.pipeline.hits import Batch, iterate_hits
-from dmsim.pipeline.records import read_out
+from dmsim.pipeline.records import draw_noise, read_out
 from dmsim.pipeline.windows import LONGEST_NS, Windows, dark_from, stream_windows
 from dmsim.records import Deposits, Hits, RawRecords, Signal, Truth
 
 _COLUMNS = ("event", "channel", "start_sample", "length", "pulse_length", "record_i", "data", "valid")
-_SPARE = 64  # samples by which signals of one channel may lie further apart and still be laid out together
 _NEVER = np.iinfo(np.int64).max // 2
 
 
@@ -102,7 +102,9 @@ def iterate_stream_with_truth(
         truths.check_depth(depth)
     windows = stream_windows(detector, deposits, pile_up=pile_up, longest_ns=longest_ns)
     dark = dark_from(detector, deposits, windows) if pile_up else None
-    run = _Run(rng.words_of(key), detector, windows, int(deposits.first_event), pile_up, dark)
+    words = rng.words_of(key)
+    bank = draw_noise(words, detector)
+    run = _Run(words, detector, bank, windows, int(deposits.first_event), pile_up, dark)
     return _chunks(key, run, deposits, round(chunk_ns), depth, events_per_batch)
 
 
@@ -111,6 +113,7 @@ class _Run(NamedTuple):
 
     words: rng.Words
     detector: Detector
+    bank: NoiseBank
     windows: Windows
     first_event: int
     pile_up: bool
@@ -194,7 +197,7 @@ def _label(run: _Run, photons: _Photons, n_done: int) -> tuple[np.ndarray, int]:
     if not run.pile_up:
         return photons.event, n_done
     before = electronics.zle_samples_before
-    span = before + electronics.pulse_samples + electronics.zle_samples_after + _SPARE
+    span = before + electronics.pulse_samples + electronics.zle_samples_after + ROW
     first, last = _pulses(photons, span)
     starts = windows.start_sample - windows.lead
     label = np.maximum(np.searchsorted(starts, first - before, "right") - 1, 0)
@@ -261,6 +264,7 @@ def _read_out(run: _Run, photons: _Photons, label: np.ndarray) -> RawRecords:
         run.words,
         run.detector,
         hits,
+        bank=run.bank,
         first_event=run.first_event + base,
         n_events=max(found.size, 1),
         window=np.concatenate([first - base, extra]),
