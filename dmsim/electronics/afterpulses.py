@@ -19,7 +19,7 @@ from dmsim.records import Hits, Signal
 
 CHUNK = 16  # slots that share a count
 _CHUNK_STREAM = 0x42000000  # plus the number of the chunk
-_COUNT, _CHOICE, _DELAY, _CHARGE = (jnp.uint32(0x41000000 + k) for k in range(4))
+_COUNT, _CHOICE, _DELAY, _CHARGE = (np.uint32(0x41000000 + k) for k in range(4))
 
 
 def chunk_keys(

@@ -2,13 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dmsim import ragged, relax, rng
 from dmsim.detector import Detector
 from dmsim.records import Deposits, Hits, Signal
 
-_COUNT, _DRAW, _CHARGE = (jnp.uint32(0x43000000 + k) for k in range(3))
+_COUNT, _DRAW, _CHARGE = (np.uint32(0x43000000 + k) for k in range(3))
 
 
 def _window_ns(detector: Detector, deposits: Deposits) -> tuple[Float[Array, "event"], Float[Array, "event"]]:

@@ -1,6 +1,7 @@
 """Photoelectrons of S1."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dmsim import relax, rng
@@ -12,7 +13,7 @@ from dmsim.ragged import Pages
 from dmsim.records import Deposits, Hits, Interaction, Quanta, Signal
 
 _SENSOR, _DECISIONS, _RECOMBINATION, _ARRIVAL, _CHARGE = (
-    jnp.uint32(0x51000000 + (k << 16)) for k in range(5)
+    np.uint32(0x51000000 + (k << 16)) for k in range(5)
 )
 
 # The 1/t^2 tail of the recombination law has no mean; it describes the first few hundred ns. Assumed.
