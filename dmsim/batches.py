@@ -1,5 +1,6 @@
 """Batches of events: padding to few shapes, cutting into bounded parts, joining again."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -119,14 +120,30 @@ def borders(
         detector.light.g1_phd_per_photon
     )
     per_event = np.bincount(host(deposits.event), photons, minlength=deposits.n_events)
-    found, held = [0], 0.0
-    for event, expected in enumerate(per_event):
-        full = held + expected > _BATCH_PHOTONS or event - found[-1] >= _BATCH_EVENTS
-        if full and event > found[-1]:
-            found.append(event)
-            held = 0.0
-        held += expected
-    return [*found, deposits.n_events]
+    # as few parts as can be, and about equal: a short last one would have shapes of its own to compile
+    running = np.cumsum(per_event)
+    found = _parts(running, 1.0)
+    low, high = 0.0, 1.0
+    for _ in range(8):
+        middle = (low + high) / 2
+        tried = _parts(running, middle)
+        if len(tried) > len(found):
+            low = middle
+        else:
+            found, high = tried, middle
+    return found
+
+
+def _parts(running: np.ndarray, fill: float) -> list[int]:
+    """Borders of parts that are as full as they can be, of this share of the largest part."""
+    n_events, found = running.size, [0]
+    while found[-1] < n_events:
+        start = found[-1]
+        before = running[start - 1] if start else 0.0
+        stop = int(np.searchsorted(running, before + fill * _BATCH_PHOTONS, side="right"))
+        stop = min(stop, start + math.ceil(fill * _BATCH_EVENTS), n_events)
+        found.append(max(stop, start + 1))
+    return found if n_events else [0, 0]
 
 
 def join_records(parts: Sequence[RawRecords], event_time_ns: np.ndarray | None) -> RawRecords:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +14,12 @@ from dmsim import batches, charge, electronics, light, ragged, rng
 from dmsim.detector import Detector
 from dmsim.pipeline import late
 from dmsim.pipeline.keys import CHARGE, LIGHT, deposit_keys, deposit_numbers
-from dmsim.pipeline.levels import draw_quanta, draw_signals, simulate_quanta
+from dmsim.pipeline.levels import after_quanta, draw_quanta, draw_signals, simulate_quanta
 from dmsim.records import Deposits, ElectronClouds, Hits, Quanta
 
 _S1_PAGE, _ELECTRON_PAGE, _S2_PAGE = 64, 64, 16
 
-_jitted_signals = eqx.filter_jit(draw_signals)
+_jitted_signals = jax.jit(draw_signals)
 
 
 class Sizes(NamedTuple):
@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
     s2: int
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnames="sizes")
 def _hits(
     words: rng.Words,
     detector: Detector,
@@ -161,6 +161,7 @@ def simulate_hits(key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> 
 
 def draw_hits(words: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta) -> Hits:
     """Hits of a padded batch. Gradient: as `simulate_hits`."""
+    detector = after_quanta(detector)
     clouds, n_s1 = _jitted_signals(words, detector, deposits, quanta)
     delayed_keys = None
     if late.has_delayed(detector):

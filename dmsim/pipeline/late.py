@@ -5,9 +5,9 @@ light is the same either way. Numbers are drawn first and brought to the host, s
 as they need to be.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -30,12 +30,12 @@ def has_delayed(detector: Detector) -> bool:
     return detector.photoionisation is not None or detector.delayed_electrons is not None
 
 
-@eqx.filter_jit
+@jax.jit
 def _count_delayed(words, detector, deposits, clouds, n_s1) -> Int[Array, "kind deposit"]:
     return charge.count_delayed(deposit_keys(words, deposits, DELAYED), detector, clouds, n_s1)
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnames="n_rows")
 def _with_delayed(words, detector, deposits, quanta, clouds, n_s1, counts, n_rows):
     seen = light.detection_probability(detector, deposits)
     late, keys = charge.delayed_clouds(
@@ -67,7 +67,7 @@ def with_delayed(
     return _with_delayed(words, detector, deposits, quanta, clouds, n_s1, counts, n_rows)
 
 
-@eqx.filter_jit
+@jax.jit
 def _count_late(words, detector, deposits, hits, chunk_keys) -> LateCounts:
     afterpulses = dark = None
     if detector.afterpulses is not None:
@@ -77,7 +77,7 @@ def _count_late(words, detector, deposits, hits, chunk_keys) -> LateCounts:
     return LateCounts(afterpulses, dark)
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnames="n_rows")
 def _with_late(
     words, detector, deposits, hits, chunk_keys, counts: LateCounts, n_rows: tuple[int, int]
 ) -> Hits:

@@ -1,6 +1,9 @@
 """The first two depths: quanta, and areas."""
 
-import equinox as eqx
+from dataclasses import fields, replace
+from functools import partial
+
+import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dmsim import batches, charge, light, rng
@@ -10,7 +13,22 @@ from dmsim.pipeline.keys import AREAS, CHARGE, LIGHT, QUANTA, deposit_keys, even
 from dmsim.records import Areas, Deposits, ElectronClouds, Interaction, Quanta
 
 
-@eqx.filter_jit
+_OF_QUANTA = {"name", "geometry", "xenon", "quanta", "drift_field"}
+
+
+# a call costs time for every leaf that it is given, and a gradient several times that: kernels are given the
+# parts of the detector that they can need
+def for_quanta(detector: Detector) -> Detector:
+    """The parts of a detector that quanta need, None for the others."""
+    return replace(detector, **{f.name: None for f in fields(detector) if f.name not in _OF_QUANTA})
+
+
+def after_quanta(detector: Detector) -> Detector:
+    """The detector without the emission models, None in their place: nothing behind the quanta needs them."""
+    return replace(detector, quanta=None)
+
+
+@partial(jax.jit, static_argnames="interactions")
 def _jitted_quanta(
     words: rng.Words, detector: Detector, deposits: Deposits, interactions: tuple[Interaction, ...]
 ) -> Quanta:
@@ -21,7 +39,7 @@ def _jitted_quanta(
 def draw_quanta(words: rng.Words, detector: Detector, deposits: Deposits) -> Quanta:
     """Quanta of a padded batch. Gradient: as `simulate_quanta`."""
     # only the emission models that occur are compiled
-    return _jitted_quanta(words, detector, deposits, quanta_stage.present_interactions(deposits))
+    return _jitted_quanta(words, for_quanta(detector), deposits, quanta_stage.present_interactions(deposits))
 
 
 def draw_signals(
@@ -33,9 +51,9 @@ def draw_signals(
     return clouds, n_s1
 
 
-@eqx.filter_jit
+@jax.jit
 def _areas(
-    words: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta, calibration: Detector
+    words: rng.Words, detector: Detector, deposits: Deposits, quanta: Quanta, calibration: Detector | None
 ) -> Areas:
     clouds, n_s1 = draw_signals(words, detector, deposits, quanta)
     n_s2 = charge.count_s2_photons(deposit_keys(words, deposits, CHARGE), detector, clouds)
@@ -48,7 +66,7 @@ def _areas(
         clouds,
         n_s1,
         n_s2,
-        calibration=calibration,
+        calibration=detector if calibration is None else calibration,
     )
 
 
@@ -98,5 +116,6 @@ def simulate_areas(
     detector = charge.prepare(detector)
     words, padded = rng.words_of(key), batches.padded(deposits)
     quanta = draw_quanta(words, detector, padded)
-    areas = _areas(words, detector, padded, quanta, calibration or detector)
+    calibration = None if calibration is None else after_quanta(calibration)
+    areas = _areas(words, after_quanta(detector), padded, quanta, calibration)
     return batches.unpadded(areas, deposits.n_events, padded.n_events)
