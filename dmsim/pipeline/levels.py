@@ -12,7 +12,6 @@ from dmsim.detector import Detector
 from dmsim.pipeline.keys import AREAS, CHARGE, LIGHT, QUANTA, deposit_keys, event_keys
 from dmsim.records import Areas, Deposits, ElectronClouds, Interaction, Quanta
 
-
 _OF_QUANTA = {"name", "geometry", "xenon", "quanta", "drift_field"}
 
 

@@ -1,6 +1,8 @@
 """Write docs/reference/gradients.md from the checks: `python tests/gradients/make_table.py`."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -107,11 +109,31 @@ def table(level: str, plan: levels.Plan, found: Iterable[tuple[str, list[harness
     return text
 
 
+COST = """
+## Cost
+
+`python benchmarks/gradients.py`: the value and gradient in all float leaves of the detector (reverse mode)
+over the forward run, xenonnt with everything that the preset has, 10 keV electron recoils, on one pinned
+core. Memory is the peak of a process of its own beyond what it has with the detector loaded, its programs
+compiled before.
+
+{table}
+"""
+
+
+def cost() -> str:
+    """What a gradient costs, by the benchmark; its own process, so that memory is measured from nothing."""
+    benchmark = Path(__file__).parents[2] / "benchmarks" / "gradients.py"
+    done = subprocess.run([sys.executable, str(benchmark)], stdout=subprocess.PIPE, text=True, check=True)
+    return COST.format(table=done.stdout.strip())
+
+
 def main() -> None:
     """Run all plans and write the page."""
     page = HEAD.format(version=jax.__version__)
     for level, plan in levels.PLANS.items():
         page += section(level, plan)
+    page += cost()
     Path(__file__).parents[2].joinpath("docs", "reference", "gradients.md").write_text(page)
 
 
