@@ -23,6 +23,8 @@ import pytest
 
 mpl.use("Agg")  # no test opens a window
 
+_MOST_BYTES = 3 * 2**30  # of one worker, of which there may be four
+
 
 def pytest_unconfigure(config):
     if _OWN_CACHE is not None:
@@ -40,6 +42,20 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+def _resident_bytes() -> int:
+    """Memory of this process, 0 where the system does not say."""
+    status = Path("/proc/self/statm")
+    return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if status.exists() else 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_memory():
+    """Compiled kernels of hundreds of tests fill gigabytes: let them go between files, the cache has them."""
+    yield
+    if _resident_bytes() > _MOST_BYTES:
+        jax.clear_caches()
 
 
 @pytest.fixture
