@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
@@ -75,7 +76,7 @@ def _unit(bits: UInt32[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
 
 
 def uniform_pair(
-    key: Words, counter_0: Array | int, counter_1: Array | int, *, dtype: jnp.dtype
+    key: Words, counter_0: Array | int, counter_1: Array | np.integer | int, *, dtype: jnp.dtype
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Two independent uniforms in the open interval (0, 1) for each broadcast element."""
     words = threefry2x32(key, jnp.asarray(counter_0), jnp.asarray(counter_1))
@@ -104,7 +105,7 @@ def normal_of(uniform: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def normal_pair(
-    key: Words, counter_0: Array | int, counter_1: Array | int, *, dtype: jnp.dtype
+    key: Words, counter_0: Array | int, counter_1: Array | np.integer | int, *, dtype: jnp.dtype
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Two independent standard normals (cut at 5.3 sigma) for each broadcast element."""
     first, second = uniform_pair(key, counter_0, counter_1, dtype=dtype)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dmsim.cli.simulate import seed
+
 HELP = "put simulated events into records, simulated or measured"
 
 
@@ -18,14 +20,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     when = parser.add_mutually_exclusive_group(required=True)
     when.add_argument("--rate", type=float, metavar="HZ", help="salted events at this rate, evenly spaced")
     when.add_argument("--times", type=Path, metavar="FILE", help="their times [ns], one a line, ascending")
-    parser.add_argument("--seed", type=int, default=0, help="0 to 2^32 - 1; default 0")
+    parser.add_argument("--seed", type=seed, default=0, help="0 to 2^32 - 1; default 0")
     parser.add_argument("--out", "-o", type=Path, required=True, help="output folder; in the input's format")
     parser.add_argument("--energy", type=float, metavar="KEV", help="energy [keV], for sources that take one")
     parser.add_argument("--interaction", help="er_beta, er_gamma, nr, ..., for sources that take one")
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="any other option of the source"
     )
-    parser.add_argument("--truth", choices=("deposits", "peaks", "photons"), default="peaks")
+    parser.add_argument(
+        "--truth",
+        choices=("deposits", "peaks", "photons"),
+        default="peaks",
+        help="depth of the truth; default peaks",
+    )
     parser.add_argument("--run-id", default="dmsim", help="run name in strax folders; default dmsim")
     parser.add_argument("--event-gap-us", type=float, metavar="US", help="as in dmsim reconstruct")
     parser.add_argument("--overwrite", action="store_true", help="replace another run's files in --out")
@@ -52,10 +59,13 @@ def run(args: argparse.Namespace) -> int:
     source = open_records(args.input)
     detector = load_detector(args.detector)
     options = source_options(args.source, args)
+    if ruled := {"rate_hz", "timing"} & set(options):
+        raise ValueError(f"--option {ruled.pop()}: salt's times are those of --rate or --times")
     if args.rate is not None and not 0 < args.rate <= 1e6:
         raise ValueError(f"--rate is {args.rate} Hz: must be above 0 and at most 1e6 Hz")
     if args.out.resolve() == args.input.resolve():
         raise ValueError(f"--out {args.out} is the input folder: give another one")
+    times = _times(args)
     gap = gap_ns(args.event_gap_us, detector)
     provenance = Provenance(
         command="salt",
@@ -83,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         chunks = with_next_start(iterate(source, gap_ns=gap))
         shown = track(chunks, total=source.n_chunks, what="salting")
-        output.write(jax.random.key(args.seed), detector, (args.source, options), shown, _times(args))
+        output.write(jax.random.key(args.seed), detector, (args.source, options), shown, times)
     print(f"{args.source} salted into {source.folder} as {detector.name}, seed {args.seed}")
     for line in output.summary():
         print(line)
@@ -110,6 +120,10 @@ def _times(args: argparse.Namespace) -> Any:
 
     if args.times is None:
         return round(1e9 / args.rate)
+    if not args.times.is_file():
+        raise ValueError(f"--times {args.times}: there is no such file")
+    if not args.times.read_text().strip():
+        raise ValueError(f"--times {args.times}: is empty: give whole numbers [ns], one a line")
     try:
         times = np.loadtxt(args.times, dtype=np.int64, ndmin=1)
     except ValueError as error:

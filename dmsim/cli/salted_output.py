@@ -31,7 +31,7 @@ class SaltedOutput:
             self.records = StraxWriter(folder, settings["run_id"], provenance, n_chunks=n_chunks)
         else:
             self.records = TableWriter(folder, "records", provenance, n_chunks=n_chunks)
-        self.n_left_out = 0
+        self.n_left_out: int | None = None  # not known of a run that was finished before
 
     @property
     def is_finished(self) -> bool:
@@ -56,7 +56,7 @@ class SaltedOutput:
             times: of the salted events [ns], or their distance.
         """
         length_ns = signal_samples(detector) * detector.electronics.sample_ns
-        n_salted = n_inserted = n_with_salt = 0
+        n_salted = n_inserted = n_with_salt = n_left_out = 0
         for chunk, (records, next_ns) in enumerate(chunks):
             starts = np.asarray(records.event_time_ns, np.int64)
             first_ns = int(starts[0])
@@ -68,7 +68,7 @@ class SaltedOutput:
             now = _between(times, first_ns, end_ns)
             # one that reaches into the next chunk would be lost there
             fits = now + length_ns <= end_ns
-            self.n_left_out += int(np.count_nonzero(~fits))
+            n_left_out += int(np.count_nonzero(~fits))
             now = now[fits]
             row = n_added = n_new = np.zeros(0, np.int64)
             salted = records
@@ -102,6 +102,8 @@ class SaltedOutput:
             if not self.rows.has(chunk):
                 columns = {"row": row, "n_added": n_added, "n_new": n_new}
                 self.rows.write(chunk, tables.pack("salted_records", columns, {}))
+        # of given times, also those before and behind the data
+        self.n_left_out = n_left_out if isinstance(times, int) else times.size - n_salted
         for table in (self.events, self.truth):
             table.finish(n_with_salt)
         if isinstance(self.records, StraxWriter):
@@ -109,13 +111,16 @@ class SaltedOutput:
 
     def summary(self) -> list[str]:
         """What was written and where, one line a table."""
-        return [
+        left_out = "events that would reach over the end of a chunk, or whose time is outside of the data"
+        lines = [
             *self.truth.summary(),
             f"  {'salt':<8} {self.events.n_rows:>12,} events     {self.events.folder}",
             f"  {'touched':<8} {self.rows.n_rows:>12,} records    {self.rows.folder}",
             f"  {'records':<8} {self.records.n_rows:>12,} rows       {self.records.folder}",
-            f"  {'left out':<8} {self.n_left_out:>12,} events that would reach over the end of a chunk",
         ]
+        if self.n_left_out is not None:
+            lines.append(f"  {'left out':<8} {self.n_left_out:>12,} {left_out}")
+        return lines
 
 
 def _between(times: np.ndarray | int, first_ns: int, end_ns: int) -> np.ndarray:

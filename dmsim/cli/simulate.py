@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 HELP = "simulate events of a source in a detector and write them to files"
 FIGURE = "simulation.png"
+CHUNK_SECONDS = 1.0
 LEVELS = ("quanta", "areas", "hits", "records")
 # events a chunk: about 200 MB for 40 keV events in the largest detector
 _EVENTS_PER_CHUNK = {"quanta": 100_000, "areas": 100_000, "hits": 50, "records": 50}
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="instead of --events: continuous time, in which events may overlap",
     )
-    parser.add_argument("--seed", type=_seed, default=0, help="0 to 2^32 - 1; default 0")
+    parser.add_argument("--seed", type=seed, default=0, help="0 to 2^32 - 1; default 0")
     parser.add_argument("--level", choices=LEVELS, default="records", help="depth; default records")
     parser.add_argument("--out", "-o", type=Path, required=True, help="output folder")
     parser.add_argument("--format", choices=("parquet", "strax"), default="parquet", help="default parquet")
@@ -55,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--chunk-events", type=_positive, metavar="N", help="events a file")
     parser.add_argument(
-        "--chunk-seconds", type=float, default=1.0, metavar="S", help="time a file with --duration; default 1"
+        "--chunk-seconds",
+        type=float,
+        metavar="S",
+        help=f"time a file with --duration; default {CHUNK_SECONDS:g}",
     )
     parser.add_argument("--run-id", default="dmsim", help="run name in strax folders; default dmsim")
     parser.add_argument("--overwrite", action="store_true", help="replace another run's files in --out")
@@ -68,7 +72,8 @@ def _positive(text: str) -> int:
     return value
 
 
-def _seed(text: str) -> int:
+def seed(text: str) -> int:
+    """A random seed, for argparse."""
     value = int(text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{value} is not in the range of 0 to 2^32 - 1")
@@ -87,6 +92,12 @@ def run(args: argparse.Namespace) -> int:
         from dmsim.cli.stream import run_stream
 
         return run_stream(args)
+    if args.chunk_seconds is not None:
+        raise ValueError("--chunk-seconds with --events: give --chunk-events")
+    if len(args.source) > 1 or "=" in args.source[0]:
+        raise ValueError(
+            f"--source {' '.join(args.source)} with --events: give one name; NAME=HZ is for --duration"
+        )
     import jax
 
     from dmsim import load_detector, sources
@@ -100,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "strax":
         check_run_id(args.run_id)
     detector = load_detector(args.detector).without(*args.without)
-    (name,) = args.source if len(args.source) == 1 else (" ".join(args.source),)
+    (name,) = args.source
     source = sources.named(name)
     options = source_options(name, args)
     per_chunk = min(args.chunk_events or _EVENTS_PER_CHUNK[args.level], args.events)

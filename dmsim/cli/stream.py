@@ -4,7 +4,7 @@ import argparse
 import math
 from typing import Any
 
-from dmsim.cli.simulate import FIGURE, value_of
+from dmsim.cli.simulate import CHUNK_SECONDS, FIGURE, value_of
 
 
 def run_stream(args: argparse.Namespace) -> int:
@@ -22,10 +22,13 @@ def run_stream(args: argparse.Namespace) -> int:
     from dmsim.pipeline import stream_windows
 
     _check(args)
+    chunk_s = CHUNK_SECONDS if args.chunk_seconds is None else args.chunk_seconds
     detector = load_detector(args.detector).without(*args.without)
     rates, options = _rates(args.source), _options(args.option)
     key = jax.random.key(args.seed)
     timeline = sources.mixture(key, detector, rates, args.duration, options=options)
+    if not timeline.deposits.n_events:
+        raise ValueError(f"--duration {args.duration:g}: there is no event at these rates: give more time")
     windows = stream_windows(detector, timeline.deposits)
     provenance = Provenance(
         command="simulate",
@@ -42,16 +45,14 @@ def run_stream(args: argparse.Namespace) -> int:
         detector=detector.name,
         detector_sha256=tree_sha256(detector),
         seed=args.seed,
-        chunks={"n_events": timeline.deposits.n_events, "chunk_ns": round(args.chunk_seconds * 1e9)},
+        chunks={"n_events": timeline.deposits.n_events, "chunk_ns": round(chunk_s * 1e9)},
         precision=precision_of(detector),
     )
     claim(args.out, provenance, overwrite=args.overwrite)
     output = StreamOutput(args.out, provenance)
     is_done = output.is_finished
     if not is_done:
-        output.write(
-            key, detector, timeline, windows, n_expected=math.ceil(args.duration / args.chunk_seconds)
-        )
+        output.write(key, detector, timeline, windows, n_expected=math.ceil(args.duration / chunk_s))
     figure = args.out / FIGURE
     if not is_done or not figure.is_file():
         draw_simulation(figure, args.out, detector)
@@ -79,8 +80,10 @@ def _check(args: argparse.Namespace) -> None:
     for flag, value in (("--energy", args.energy), ("--interaction", args.interaction)):
         if value is not None:
             raise ValueError(f"{flag} with --duration: say whose it is, with --option SOURCE.NAME=VALUE")
-    if not 0 < args.chunk_seconds <= 1e6:
-        raise ValueError(f"--chunk-seconds is {args.chunk_seconds} s: must be above 0 and at most 1e6 s")
+    if args.chunk_events is not None:
+        raise ValueError("--chunk-events with --duration: give --chunk-seconds")
+    if args.chunk_seconds is not None and not 1e-6 <= args.chunk_seconds <= 1e6:
+        raise ValueError(f"--chunk-seconds is {args.chunk_seconds} s: must be from 1e-6 to 1e6 s")
 
 
 def _rates(texts: list[str]) -> dict[str, float]:
@@ -88,6 +91,8 @@ def _rates(texts: list[str]) -> dict[str, float]:
     rates = {}
     for text in texts:
         name, _, rate = text.partition("=")
+        if name in rates:
+            raise ValueError(f"--source {text}: {name} is given twice: give it once, at the sum of the rates")
         try:
             rates[name] = float(rate)
         except ValueError:

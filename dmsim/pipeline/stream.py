@@ -49,7 +49,7 @@ def iterate_stream(
         key: a Threefry key, `jax.random.key(seed)`.
         detector: what makes the signals.
         deposits: any number of events with their times, in order of them.
-        chunk_ns: length of a chunk, > 0; it ends at the next moment that no record reaches across.
+        chunk_ns: length of a chunk, 1 to 1e18; it ends at the next moment that no record reaches across.
         pile_up: False reads each event out by itself, wherever others are.
         longest_ns: as in `stream_windows`.
         events_per_batch: as in `iterate_records`.
@@ -59,7 +59,7 @@ def iterate_stream(
         Their concatenation depends neither on chunks nor on batches.
 
     Raises:
-        ValueError: as `stream_windows` and `simulate_records`, or if chunk_ns is not above 0.
+        ValueError: as `stream_windows` and `simulate_records`, or if chunk_ns is out of range.
 
     Gradient: none; take `simulate_records`.
     """
@@ -96,8 +96,8 @@ def iterate_stream_with_truth(
 
     Gradient: none.
     """
-    if not chunk_ns > 0:
-        raise ValueError(f"chunk_ns is {chunk_ns} ns: must be above 0")
+    if not 1 <= chunk_ns <= 1e18:
+        raise ValueError(f"chunk_ns is {chunk_ns} ns: must be from 1 to 1e18 ns")
     if depth is not None:
         truths.check_depth(depth)
     windows = stream_windows(detector, deposits, pile_up=pile_up, longest_ns=longest_ns)
@@ -148,9 +148,7 @@ def _chunks(
     truth, begin, n_done = None, 0, 0
     for batch in iterate_hits(key, run.detector, deposits, events_per_batch=events_per_batch):
         photons = _photons(run, batch, n_done)
-        waiting = (
-            photons if waiting is None else _Photons(*map(np.concatenate, zip(waiting, photons, strict=True)))
-        )
+        waiting = photons if waiting is None else waiting.with_more(photons)
         if depth is not None:
             new = truths.of_batch(key, run.detector, batch, depth=depth)
             truth = new if truth is None else truths.join([truth, new])

@@ -26,7 +26,7 @@ def delay_offset_ns(detector: Detector) -> float:
     mean_liquid = (
         singlet * float(liquid.singlet_lifetime_ns) + (1 - singlet) * float(liquid.triplet_lifetime_er_ns)
     )  # fmt: skip
-    center = np.zeros((), np.float32)
+    center = jnp.zeros(())
     transit = detector.gap_transit_ns(center, center)
     in_gap = transit / 2 if detector.gas_gap is None else detector.gas_gap.mean_emission_ns(transit)
     return float(in_gap) + mean_gas - mean_liquid

@@ -102,6 +102,9 @@ def _checked(name: str, source: Callable[..., Any], extra: Mapping[str, Any]) ->
         raise ValueError(
             f"source {name} takes no option {', '.join(sorted(unknown))}: it takes {', '.join(sorted(known))}"
         )
+    needed = {n for n, p in options_of(source).items() if p.default is p.empty} - ruled
+    if missing := needed - set(extra):
+        raise ValueError(f"source {name} needs {', '.join(sorted(missing))}: give them in its options")
     return dict(extra)
 
 

@@ -222,7 +222,7 @@ def test_truth_comes_with_the_chunk_in_which_the_event_starts():
     [
         (replace(CROWDED, event_time_ns=None), {}, "event_time_ns is None: a stream needs"),
         (events_at([3_000_000, 1_000_000]), {}, "goes back at event 1"),
-        (CROWDED, {"chunk_ns": 0}, "chunk_ns is 0 ns: must be above 0"),
+        (CROWDED, {"chunk_ns": 0}, "chunk_ns is 0 ns: must be from 1 to 1e18"),
         (CROWDED, {"longest_ns": 2e9}, "longest_ns is 2000000000.0 ns: must be above 0 and at most 1e9"),
     ],
 )
