@@ -41,4 +41,5 @@ def without_fluctuations(deposits: Deposits, yields: Yields, drawn: Quanta) -> Q
     counted = is_counted(deposits)
     n_photons = jnp.where(counted, relax.round_through(yields.n_photons), drawn.n_photons)
     n_electrons = jnp.where(counted, relax.round_through(yields.n_electrons), drawn.n_electrons)
-    return Quanta(n_photons, n_electrons, jnp.where(counted, 0.0, drawn.n_excitons))
+    # light alone is prompt, as in `expected_quanta`: nothing is known of what recombined
+    return Quanta(n_photons, n_electrons, jnp.where(counted, n_photons, drawn.n_excitons))

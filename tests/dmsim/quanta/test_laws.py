@@ -11,7 +11,7 @@ from dmsim import rng
 from dmsim.detector import load_detector
 from dmsim.detector.yields import QuantaParameters
 from dmsim.quanta import MODELS, deposit_yields, mean_yields, sample_quanta
-from dmsim.quanta.expected import quanta_spread
+from dmsim.quanta.expected import expected_quanta, quanta_spread
 from dmsim.records import Deposits, Interaction
 
 NAMES = [interaction.name.lower() for interaction in MODELS]
@@ -260,6 +260,11 @@ def test_counted_quanta_do_not_fluctuate(detector):
         assert float(quanta.n_photons.sum() + quanta.n_electrons.sum()) == np.round(numbers).sum()
         spread = quanta_spread(detector, deposits)
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(spread))
+        # none of the light waits for recombination, of which nothing is known; so it is in the mean, too
+        np.testing.assert_array_equal(quanta.n_excitons, quanta.n_photons)
+        np.testing.assert_allclose(
+            expected_quanta(detector, deposits).n_excitons, numbers * (field == "n_photons")
+        )
 
 
 @pytest.mark.parametrize(("interaction", "energy", "where"), GRADIENTS)
