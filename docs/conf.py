@@ -32,6 +32,7 @@ nb_merge_streams = True
 default_role = "literal"  # single backticks in docstrings mean code
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes of a NamedTuple would be described twice
 napoleon_preprocess_types = False
 autosummary_generate = True
 autodoc_member_order = "bysource"

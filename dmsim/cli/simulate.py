@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="name of a source, such as mono, kr83m, er_flat; with --duration NAME=HZ, may be repeated",
     )
-    parser.add_argument("--events", "-n", type=_positive, help="number of events")
+    parser.add_argument("--events", "-n", type=positive, help="number of events")
     parser.add_argument(
         "--duration",
         type=float,
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("deposits", "peaks", "photons"),
         help="depth of the truth; default peaks with hits and records, else deposits",
     )
-    parser.add_argument("--chunk-events", type=_positive, metavar="N", help="events a file")
+    parser.add_argument("--chunk-events", type=positive, metavar="N", help="events a file")
     parser.add_argument(
         "--chunk-seconds",
         type=float,
@@ -65,8 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace another run's files in --out")
 
 
-def _positive(text: str) -> int:
-    value = int(text)
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+
+
+def positive(text: str) -> int:
+    """A number of events, for argparse."""
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not in the range of 1 or more")
     return value
@@ -74,7 +82,7 @@ def _positive(text: str) -> int:
 
 def seed(text: str) -> int:
     """A random seed, for argparse."""
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{value} is not in the range of 0 to 2^32 - 1")
     return value

@@ -196,8 +196,9 @@ def _numbered(
     activity_bq: float,
     convection: Convection,
 ) -> Deposits:
-    if n_events < 1 or first_event < 0:
-        raise ValueError(f"n_events {n_events}, first_event {first_event}: must be at least 1 and 0")
+    for name, value, least in (("n_events", n_events, 1), ("first_event", first_event, 0)):
+        if value < least:
+            raise ValueError(f"{name} is {value}: must be a whole number, {least} or more")
     if not activity_bq > 0:
         raise ValueError(f"activity_bq is {activity_bq} Bq: must be above 0 Bq")
     last = first_event + n_events

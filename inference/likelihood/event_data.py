@@ -28,8 +28,15 @@ def choose_windows(detector: Detector, guesses: EventParameters, *, pulse: bool 
         guesses: about where they are, one a row.
         pulse: whether photoelectrons will be spread by their pulse, as in records.
 
+    Raises:
+        ValueError: if the guesses are not rows.
+
     Gradient: none (integers, host).
     """
+    if jnp.ndim(guesses.energy_kev) != 1:
+        raise ValueError(
+            f"guesses have shape {jnp.shape(guesses.energy_kev)}: give arrays with one row an event"
+        )
     gas, sensor = detector.electroluminescence, detector.electronics
     spread, transit = jax.vmap(lambda p: _spread(detector, p))(guesses)
     longest = 10 * np.hypot(float(jnp.max(spread)), float(sensor.transit_time_spread_ns))
