@@ -2,8 +2,8 @@
 
 The calculation takes the detector's constants from the preset. Its free numbers (acceptance in area, mean and
 Fano factor of the electrons of each row) are kept beside it, so nothing is drawn or fitted here but the S2
-widths, whose seed is fixed: these tests have no false positives. A gain that is off is refused with the fitted
-yields kept; with yields fitted anew it would not be.
+widths, whose seed is fixed: these tests have no false positives. A gain that is off is refused with the
+fitted yields kept; with yields fitted anew it would not be.
 """
 
 import dataclasses
