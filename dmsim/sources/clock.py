@@ -77,9 +77,20 @@ def poisson_times_ns(
 
 
 def numbers_between(clock: HostWords, rate_hz: float, start_s: float, end_s: float) -> range:
-    """Numbers of the events of a Poisson process in a span, seconds from the start. Gradient: none."""
+    """Numbers of the events of a Poisson process in a span, seconds from the start.
+
+    Raises:
+        ValueError: if the blocks of events that hold the span overflow the clock.
+
+    Gradient: none.
+    """
     if rate_hz == 0:
         return range(0)
+    if (2 * end_s + 3 * BLOCK / rate_hz) * 1e9 >= _LARGEST_NS:  # events are doubled until they hold the span
+        raise ValueError(
+            f"rate is {rate_hz:g} Hz up to {end_s:g} s: must be 0 or above 2e-6 Hz, and end before 4e9 s, as "
+            f"the clock holds 2^63 ns and {BLOCK} events are drawn at once"
+        )
     limits = [LEAD_NS + round(t * 1e9) for t in (start_s, end_s)]
     n = BLOCK
     while True:

@@ -68,6 +68,13 @@ def test_numbers_between():
     assert whole[numbers.start - 1] < 3.0 <= whole[numbers.start]
     assert whole[numbers.stop - 1] < 8.0 <= whole[numbers.stop]
     assert not clock.numbers_between(clock.clock_of(KEY), 0.0, 0.0, 8.0)
+    assert len(clock.numbers_between(clock.clock_of(KEY), 2e-6, 0.0, 8.0)) <= 1
+
+
+@pytest.mark.parametrize(("rate_hz", "end_s"), [(1e-7, 8.0), (1.0, 5e9)])
+def test_spans_that_overflow_the_clock_are_refused(rate_hz, end_s):
+    with pytest.raises(ValueError, match=r"must be 0 or above 2e-6 Hz"):
+        clock.numbers_between(clock.clock_of(KEY), rate_hz, 0.0, end_s)
 
 
 def test_sources_take_it():
