@@ -12,9 +12,7 @@ from dmsim.light.timing import two_exponentials
 from dmsim.ragged import Pages
 from dmsim.records import Deposits, Hits, Interaction, Quanta, Signal
 
-_SENSOR, _DECISIONS, _RECOMBINATION, _ARRIVAL, _CHARGE = (
-    np.uint32(0x51000000 + (k << 16)) for k in range(5)
-)
+_SENSOR, _DECISIONS, _RECOMBINATION, _ARRIVAL, _CHARGE = (np.uint32(0x51000000 + (k << 16)) for k in range(5))
 
 # The 1/t^2 tail of the recombination law has no mean; it describes the first few hundred ns. Assumed.
 RECOMBINATION_CUTOFF_NS = 1e4

@@ -123,6 +123,8 @@ def expected_window(detector: Detector, deposits: Deposits) -> tuple[int, int]:
 
     Raises:
         ValueError: under `jax.jit` or `jax.vmap`.
+
+    Gradient: none (integers).
     """
     gas, sensor, way = detector.electroluminescence, detector.electronics, charge.drift(detector, deposits)
     gap_ns = detector.gap_transit_ns(way.x_mm, way.y_mm)

@@ -31,7 +31,7 @@ _CHAINS = -3  # branch of the user's key
 _COUNTS, _LIVES, _MODES, _ENERGIES, _PLACES, _PATHS, _PHOTONS, _IONS, _PARENTS = range(9)
 
 
-class Truth(NamedTuple):
+class Origin(NamedTuple):
     """What made each event."""
 
     source: np.ndarray  # name
@@ -43,7 +43,7 @@ class Timeline(NamedTuple):
     """Events in time order, and what made them."""
 
     deposits: Deposits
-    truth: Truth
+    truth: Origin
 
 
 class _Atoms(NamedTuple):
@@ -325,7 +325,7 @@ def _timeline(detector: Detector, parent: str, decays: dict[str, _Decays], start
         order[first:],
         first_event=first,
         event_time_ns=times,
-        truth=Truth(np.full(len(chains), f"{parent.lower().replace('-', '')}_chain"), chains, names),
+        truth=Origin(np.full(len(chains), f"{parent.lower().replace('-', '')}_chain"), chains, names),
         owner=owner,
         columns=columns,
     )
@@ -345,7 +345,7 @@ def in_time_order(
     *,
     first_event: int,
     event_time_ns: Int[np.ndarray, "all"],
-    truth: Truth,
+    truth: Origin,
     owner: Int[np.ndarray, "deposit"],
     columns: dict[str, np.ndarray],
 ) -> Timeline:
@@ -377,4 +377,4 @@ def in_time_order(
         event_time_ns=event_time_ns[order],
         n_events=len(order),
     )
-    return Timeline(deposits, Truth(*(column[order] for column in truth)))
+    return Timeline(deposits, Origin(*(column[order] for column in truth)))

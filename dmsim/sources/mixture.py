@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 from dmsim import ragged
 from dmsim.detector import Detector
 from dmsim.records import Deposits
-from dmsim.sources.chains import Timeline, Truth, chain, in_time_order, rn220_chain, rn222_chain
+from dmsim.sources.chains import Origin, Timeline, chain, in_time_order, rn220_chain, rn222_chain
 from dmsim.sources.clock import clock_of, numbers_between
 from dmsim.sources.convection import Convection
 
@@ -88,7 +88,7 @@ def mixture(
                 **extra,
             )
             deposits = _part(made, 0, n)
-            timeline = Timeline(deposits, Truth(np.full(n, name), np.full(n, -1), np.full(n, "")))
+            timeline = Timeline(deposits, Origin(np.full(n, name), np.full(n, -1), np.full(n, "")))
         parts.append((name, timeline))
     return _merged(detector, [timeline for _, timeline in parts], first_event)
 
@@ -124,7 +124,7 @@ def _merged(detector: Detector, parts: list[Timeline], first_event: int) -> Time
         np.argsort(times, kind="stable"),
         first_event=first_event,
         event_time_ns=times,
-        truth=Truth(*truth),
+        truth=Origin(*truth),
         owner=_joined(owner, np.int64),
         columns=columns,
     )
