@@ -36,7 +36,8 @@ def stream_windows(
         detector: gives the length of the signals: drift time, afterpulses and photoionisation.
         deposits: in order of time.
         pile_up: False makes each event a window.
-        longest_ns: above 0 and at most 1e9; a window that would be longer is cut before the event that makes it so.
+        longest_ns: above 0, at most 1e9; a window that would be longer is cut before the event that makes
+            it so.
 
     Raises:
         ValueError: if events have no times, or are not in order of them, or longest_ns is out of range.
