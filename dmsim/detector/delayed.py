@@ -24,8 +24,9 @@ class DelayedElectrons(eqx.Module):
         "electron/electron", 0, 1, "delayed electrons for an extracted electron, between the two times"
     )
     power: Float[Array, ""] = leaf("1", -5, 0, "rate ~ time^power")
-    first_ns: Float[Array, ""] = leaf("ns", 1, 1e12, "earliest delay")
-    last_ns: Float[Array, ""] = leaf("ns", 1, 1e12, "longest delay")
+    # in float32, a time of 1e8 ns is good to 8 ns, less than a sample
+    first_ns: Float[Array, ""] = leaf("ns", 1, 1e8, "earliest delay")
+    last_ns: Float[Array, ""] = leaf("ns", 1, 1e8, "longest delay")
     spread_mm: Float[Array, ""] = leaf(
         "mm", 0, 5000, "standard deviation of the distance from the S2, along x and along y"
     )

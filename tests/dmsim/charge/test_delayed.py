@@ -16,6 +16,7 @@ from dmsim import charge, rng
 from dmsim.charge.delayed import exponential_delay_ns, power_delay_ns
 from dmsim.detector import consistency
 from dmsim.detector.delayed import DelayedElectrons, Photoionisation
+from dmsim.detector.quantities import specs
 from dmsim.records import ElectronClouds
 
 SIGMA = stats.norm.isf(0.5e-6)
@@ -163,3 +164,9 @@ def test_times_in_the_wrong_order_are_refused():
     wrong = dataclasses.replace(HELD, first_ns=jnp.float32(2e6))
     with pytest.raises(ValueError, match=r"first_ns is 2e\+06 ns: must be below last_ns 1e\+06 ns"):
         consistency.check(dataclasses.replace(XAMS, delayed_electrons=wrong))
+
+
+def test_the_longest_delay_is_resolved_in_single_precision():
+    # photons of an electron that share one float32 time would all lie in one sample
+    longest = dict(specs(HELD))["last_ns"].high
+    assert np.spacing(np.float32(longest)) < XAMS.electronics.sample_ns
