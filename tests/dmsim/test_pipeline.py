@@ -235,9 +235,10 @@ jax.monitoring.register_event_duration_secs_listener(
 
 
 def test_the_same_shapes_compile_once(whole, large_plan):
-    COMPILED.clear()
     other = eqx.tree_at(lambda d: d.light.g1_phd_per_photon, DETECTOR, jnp.float32(0.09))
-    dmsim.simulate_hits(jax.random.key(3), other, replace(some_events(), first_event=jnp.int32(100)))
+    key, deposits = jax.random.key(3), replace(some_events(), first_event=jnp.int32(100))
+    COMPILED.clear()
+    dmsim.simulate_hits(key, other, deposits)
     assert COMPILED == []
     # the twin: another static setting is another program
     jax.jit(lambda x: x * len(COMPILED) + 3.25)(jnp.ones(7))
