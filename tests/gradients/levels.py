@@ -303,7 +303,7 @@ LIGHT = (
 )
 PLANS = {
     "quanta": Plan(
-        large_detector, quanta, 12_000, 0.01, 0.003, 0.01, (), frozenset({"quanta.work_function.offset_ev"})
+        large_detector, quanta, 24_000, 0.01, 0.003, 0.01, (), frozenset({"quanta.work_function.offset_ev"})
     ),
     "areas": Plan(large_detector, areas, 20_000, 0.01, 0.003, 0.01, (), SIGNALS),
     "few quanta": Plan(

@@ -19,11 +19,11 @@ import dmsim
 
 ROOT = Path(__file__).parents[2]
 RATE = 1e-5
-N = 300
+N = 450
 
-# a bias that must show in 300 events: a third of the distribution's width or more
+# a bias that must show in 450 events: a third of the distribution's width or more
 BIAS = {
-    "s1_pe": 1.15,
+    "s1_pe": 1.08,
     "s2_pe": 1.06,
     "s1_width_ns": 1.10,
     "s2_width_ns": 1.06,
