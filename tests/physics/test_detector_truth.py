@@ -195,7 +195,6 @@ def worst_drift(speed_factor=1.0, field_factor=1.0):
     return {name: np.abs(values / table[name] - 1).max() for name, values in ours.items()}
 
 
-@pytest.mark.skipif(not (NEST_TABLES / "drift_diffusion.csv").exists(), reason="table not carried")
 def test_drift_is_nest_s():
     worst = worst_drift()
     assert worst["v_mm_us"] < 0.01
@@ -203,7 +202,6 @@ def test_drift_is_nest_s():
     assert worst["DT_cm2_s"] < 0.01
 
 
-@pytest.mark.skipif(not (NEST_TABLES / "drift_diffusion.csv").exists(), reason="table not carried")
 def test_drift_refuses_another():
     assert worst_drift(speed_factor=1.011)["v_mm_us"] > 0.01
     assert worst_drift(field_factor=1.05)["DL_cm2_s_low_default"] > 0.01
