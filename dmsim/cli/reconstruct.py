@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--out {args.out} is the input folder: give another one")
     provenance = Provenance(
         command="reconstruct",
-        settings={"reconstruction": settings.model_dump(mode="json"), "event_gap_ns": gap},
+        settings={"reconstruction": settings.as_dict(), "event_gap_ns": gap},
         detector=detector.name,
         detector_sha256=tree_sha256(detector),
         seed=None,

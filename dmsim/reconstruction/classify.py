@@ -3,19 +3,18 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from dmsim.reconstruction.settings import Settings
+from dmsim.reconstruction.settings import Classification
 from dmsim.records import Signal
 
 
 def classify(
-    settings: Settings,
+    settings: Classification,
     *,
     area_pe: Float[np.ndarray, "peak"],
     area_fraction_top: Float[np.ndarray, "peak"],
     rise_time_ns: Float[np.ndarray, "peak"],
     n_sensors: Int[np.ndarray, "peak"],
     tight_coincidence: Int[np.ndarray, "peak"],
-    s1_coincidence: int,
 ) -> Int[np.ndarray, "peak"]:
     """`Signal` of each peak; UNKNOWN where neither fits or a quantity is NaN.
 
@@ -35,7 +34,7 @@ def classify(
         fast = np.where(
             small, (rise_time_ns < by_area) & (rise_time_ns < by_top), rise_time_ns <= s.s1_max_rise_ns
         )
-        s1 = fast & (tight_coincidence >= s1_coincidence)
+        s1 = fast & (tight_coincidence >= s.s1_min_coincidence)
         s2 = (
             ~s1
             & (rise_time_ns > by_area)

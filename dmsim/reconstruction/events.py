@@ -54,7 +54,7 @@ def build_events(
     """Pair the main S1 and S2 of each event.
 
     The main S2 is the largest; the main S1 is the largest that comes before it by no more than the
-    cathode's drift time (and `max_drift_excess`). Without an S2 the main S1 is the largest.
+    cathode's drift time (and `events.max_drift_excess`). Without an S2 the main S1 is the largest.
 
     Args:
         detector: that took the data.
@@ -83,7 +83,7 @@ def build_events(
     s2 = _largest(is_s2, row, peaks.area_pe, n_events)
     drift_all = _time_to_main_s2(peaks, row, s2)
     longest = float(detector.electrons.drift_time_ns(-detector.geometry.drift_length_mm))
-    longest *= 1 + settings.max_drift_excess
+    longest *= 1 + settings.events.max_drift_excess
     paired = np.isnan(drift_all) | ((drift_all > 0) & (drift_all <= longest))
     s1 = _largest(is_s1 & paired, row, peaks.area_pe, n_events)
 

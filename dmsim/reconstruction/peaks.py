@@ -50,7 +50,7 @@ def find_peaks(detector: Detector, records: RawRecords, *, settings: Settings | 
     Gradient: none (host arrays; the kernels in `dmsim.reconstruction.kernels` are differentiable in the
     samples at fixed windows).
     """
-    settings = settings or Settings()
+    settings = (settings or Settings()).resolved(detector)
     n_sensors = detector.light.sensors.n_sensors
     _check_electronics(detector, records)
     columns = checked(records, n_sensors)
@@ -90,17 +90,18 @@ def _group(detector, records: RawRecords, table: Table, settings: Settings, lost
     n_sensors = detector.light.sensors.n_sensors
     electronics = detector.electronics
     # a pulse's first samples are free of light only as far as its readout begins before the trigger
-    n_first = min(settings.baseline_samples, max(electronics.zle_samples_before, 1))
+    n_first = min(settings.hits.baseline_samples, max(electronics.zle_samples_before, 1))
     shift = baseline_shifts(table, nominal, n_first)
-    threshold = settings.hit_threshold_adc or float(electronics.zle_threshold_adc)
+    threshold = settings.hits.threshold_adc
+    assert threshold is not None  # resolved
     hits = find_hits(table, shift, nominal, threshold)
     # whole samples: windows never shrink, gaps never grow
     windows, hit_peak = cluster(
         hits,
-        gap=settings.gap_ns / dt,
-        left=int(np.ceil(settings.left_extension_ns / dt)),
-        right=int(np.ceil(settings.right_extension_ns / dt)),
-        min_sensors=settings.min_sensors,
+        gap=settings.clustering.gap_ns / dt,
+        left=int(np.ceil(settings.clustering.left_extension_ns / dt)),
+        right=int(np.ceil(settings.clustering.right_extension_ns / dt)),
+        min_sensors=settings.clustering.min_sensors,
     )
     kept = hit_peak >= 0
     hits, hit_peak = HitTable(*(column[kept] for column in hits)), hit_peak[kept]
@@ -122,16 +123,16 @@ def _describe(detector, settings, windows, area, hits, hit_peak, integrals, dt) 
 
 def _merge(group: _Group, settings: Settings, dt: int) -> np.ndarray:
     n = len(group.signal)
-    if n < 2 or settings.merge_max_duration_ns == 0:
+    if n < 2 or settings.merging.max_duration_ns == 0:
         return np.arange(n)
     return merge_pieces(
         group.windows,
         group.area.sum(axis=1),
         group.signal,
         sample_ns=dt,
-        max_duration_ns=settings.merge_max_duration_ns,
-        log10_area=settings.merge_log10_area,
-        gap_ns=settings.merge_gap_ns,
+        max_duration_ns=settings.merging.max_duration_ns,
+        log10_area=settings.merging.log10_area,
+        gap_ns=settings.merging.gap_ns,
     )
 
 
@@ -164,18 +165,18 @@ def _finish(detector, settings, windows, area, hits, hit_peak, n_saturated, shap
     n_top = detector.light.sensors.n_top
     maximum = np.array([s.maximum_ns for s in shape]).reshape(n)
     hit_time = (hits.maximum - windows.start[hit_peak] + 0.5) * dt
-    tight = np.abs(hit_time - maximum[hit_peak]) <= settings.tight_coincidence_ns
+    late = hit_time - maximum[hit_peak]
+    tight = (late >= -settings.coincidence.left_ns) & (late <= settings.coincidence.right_ns)
     coincidence = count_sensors(hit_peak[tight], hits.channel[tight], n)
     n_sensors = count_sensors(hit_peak, hits.channel, n)
     total = area.sum(axis=1)
     signal = classify(
-        settings,
+        settings.classification,
         area_pe=total,
         area_fraction_top=area[:, :n_top].sum(axis=1) / np.where(total != 0, total, np.nan),
         rise_time_ns=np.array([s.rise_ns for s in shape]).reshape(n),
         n_sensors=n_sensors,
         tight_coincidence=coincidence,
-        s1_coincidence=settings.s1_min_coincidence or detector.resolution.coincidence,
     )
     n_hits = np.bincount(hit_peak, minlength=n)
     return _Group(windows, area, n_hits, n_sensors, coincidence, n_saturated, shape, signal)
@@ -199,7 +200,7 @@ def _assemble(detector: Detector, records: RawRecords, groups: list[_Group], set
         start_ns = np.asarray(records.event_time_ns, np.int64)
     xy = np.full((len(event), 2), np.nan, dtype)
     s2 = signal == int(Signal.S2)
-    xy[s2] = positions(detector, area[s2], max_steps=settings.position_max_steps)
+    xy[s2] = positions(detector, area[s2], max_steps=settings.position.max_steps)
     total = column(lambda g: g.area.sum(axis=1))
     return Peaks(
         event=event + int(records.first_event),

@@ -1,88 +1,248 @@
-"""One frozen settings object for the whole chain, shared by the hard and the soft reading.
+"""Every threshold of the reconstruction, in one frozen tree that the hard and the soft reading share.
+
+A float field is a leaf, so that `jax.grad` reaches it; counts, switches and names are static. Each field
+carries its unit, range and help; a value outside of its range is refused.
 
 Defaults are those that strax and straxen publish for XENONnT (plugins pulse_processing, peaklets,
-peaklet_classification_vanilla, merged_s2s, event_basics_vanilla; values read, not code), where not marked
+peaklet_classification_vanilla, merged_s2s, events, event_basics; values read, not code), where not marked
 "assumed".
 """
 
+import math
 import tomllib
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import equinox as eqx
+import numpy as np
+
+from dmsim.detector import Detector
+
+_M = TypeVar("_M", bound=eqx.Module)
 
 
-class Settings(BaseModel):
-    """Thresholds and windows of the reconstruction; every field carries its unit and range."""
+def _as_float(value: Any) -> Any:
+    """Whole numbers as floats, so that every leaf can carry a gradient; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(_as_float, value))
+    return float(value) if _concrete(value) else value
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    baseline_samples: Annotated[int, Field(ge=1, le=10_000)] = 40  # first samples of a pulse; at most those
-    # that the detector reads out before a trigger are used
-    hit_threshold_adc: Annotated[float, Field(gt=0, le=16_384)] | None = None  # below the baseline; None: the
-    # detector's zero-suppression threshold (XENONnT: 15)
-    gap_ns: Annotated[float, Field(gt=0, le=1e6)] = 700.0  # no hit for this long ends a peak
-    left_extension_ns: Annotated[float, Field(ge=0, le=1e5)] = 30.0  # before the first hit
-    right_extension_ns: Annotated[float, Field(ge=0, le=1e5)] = 200.0  # after the last hit
-    min_sensors: Annotated[int, Field(ge=1, le=10_000)] = 2  # a peak with fewer is dropped
-    tight_coincidence_ns: Annotated[float, Field(gt=0, le=1e5)] = 50.0  # to either side of the maximum
+def _leaf(default: float | tuple[float, ...] | None, unit: str, low: float, high: float, text: str) -> Any:
+    """A float that a gradient reaches."""
+    metadata = {"unit": unit, "low": low, "high": high, "help": text}
+    return eqx.field(default=default, converter=_as_float, metadata=metadata)
 
-    s1_min_coincidence: Annotated[int, Field(ge=1, le=1000)] | None = None  # None: the detector's own
-    s1_small_area_pe: Annotated[float, Field(ge=0, le=1e7)] = 250.0  # the three rise-time cuts split here
-    s1_max_rise_ns: Annotated[float, Field(gt=0, le=1e5)] = 120.0  # large S1
-    # small S1 and every S2: rise time against norm exp(-area / tau) + constant
-    rise_norm_ns: Annotated[float, Field(ge=0, le=1e5)] = 50.0
-    rise_constant_ns: Annotated[float, Field(ge=0, le=1e5)] = 80.0
-    rise_tau_pe: Annotated[float, Field(gt=0, le=1e5)] = 12.0
-    # small S1: rise time [ns] < 10^(offset + slope x area fraction top), flat from `aft_flat_from` on
-    aft_slope: Annotated[float, Field(ge=-10, le=10)] = -1.0
-    aft_offset: Annotated[float, Field(ge=-10, le=10)] = 2.6
-    aft_flat_from: Annotated[float, Field(ge=0, le=1)] = 0.6
-    aft_flat_rise_ns: Annotated[float, Field(gt=0, le=1e5)] = 100.0
-    s2_min_sensors: Annotated[int, Field(ge=1, le=10_000)] = 4
-    s2_min_area_pe: Annotated[float, Field(ge=0, le=1e7)] = 10.0
-    s2_min_area_fraction_top: Annotated[float, Field(ge=0, le=1)] = 0.5
-    s2_min_coincidence: Annotated[int, Field(ge=1, le=1000)] = 3  # needed below the next area
-    s2_small_area_pe: Annotated[float, Field(ge=0, le=1e7)] = 20.0
 
-    merge_max_duration_ns: Annotated[float, Field(ge=0, le=1e7)] = 50_000.0  # 0: do not merge S2 pieces
-    # largest gap [ns] between S2 pieces that are merged, against log10 of their joint area [PE]
-    merge_log10_area: tuple[float, ...] = (1.84, 2.18, 2.51, 2.84, 3.18, 3.51, 3.84, 4.18, 4.51, 4.84)
-    merge_gap_ns: tuple[float, ...] = (
-        2.84e4,
-        2.37e4,
-        1.97e4,
-        1.83e4,
-        1.72e4,
-        1.89e4,
-        1.95e4,
-        1.63e4,
-        1.21e4,
-        0.0,
+def _count(default: int | None, low: int, high: int, text: str) -> Any:
+    """A whole number: no gradient."""
+    metadata = {"unit": "", "low": low, "high": high, "help": text}
+    return eqx.field(default=default, static=True, metadata=metadata)
+
+
+def _choice(default: str, options: tuple[str, ...], text: str) -> Any:
+    return eqx.field(default=default, static=True, metadata={"options": options, "help": text})
+
+
+def _switch(text: str, *, default: bool) -> Any:
+    return eqx.field(default=default, static=True, metadata={"options": (True, False), "help": text})
+
+
+class _Section(eqx.Module):
+    """A group of settings; checks its values."""
+
+    def __check_init__(self) -> None:
+        for field in fields(self):
+            _check(type(self).__name__.lower(), field, getattr(self, field.name))
+
+
+class Hits(_Section):
+    """Baseline and threshold of one sensor's pulses."""
+
+    baseline_samples: int = _count(
+        40, 1, 10_000, "first samples of a pulse; fewer where the detector reads out fewer before a trigger"
+    )
+    threshold_adc: float | None = _leaf(
+        None, "ADC", 0.0, 16_384.0, "below the baseline; None: the detector's zero-suppression threshold"
+    )
+    threshold_rms: float = _leaf(
+        0.0, "", 0.0, 1e3, "times the baseline's rms; the larger of both thresholds holds"
     )
 
-    position_max_steps: Annotated[int, Field(ge=1, le=100)] = 8  # Fisher-scoring steps; assumed
-    max_drift_excess: Annotated[float, Field(ge=0, le=10)] = 0.05  # over the cathode's drift time; assumed
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Settings":
+class Clustering(_Section):
+    """Hits of all sensors into peaks."""
+
+    gap_ns: float = _leaf(700.0, "ns", 0.0, 1e6, "no hit for this long ends a peak")
+    left_extension_ns: float = _leaf(30.0, "ns", 0.0, 1e5, "before the first hit")
+    right_extension_ns: float = _leaf(200.0, "ns", 0.0, 1e5, "after the last hit")
+    min_sensors: int = _count(2, 1, 10_000, "a peak with fewer is dropped")
+    max_duration_ns: float = _leaf(1e7, "ns", 1.0, 1e9, "a longer peak is cut")
+
+    def __check_init__(self) -> None:
         extension = self.left_extension_ns + self.right_extension_ns
-        if self.gap_ns <= extension:
+        if _concrete(extension) and _concrete(self.gap_ns) and self.gap_ns <= extension:
             raise ValueError(
-                f"gap_ns is {self.gap_ns} ns: it must exceed left_extension_ns + right_extension_ns = "
-                f"{extension} ns, or windows of neighbouring peaks overlap"
+                f"clustering.gap_ns is {self.gap_ns} ns: it must exceed left_extension_ns + "
+                f"right_extension_ns = {extension} ns, or windows of neighbouring peaks overlap"
             )
-        if len(self.merge_log10_area) != len(self.merge_gap_ns) or not self.merge_gap_ns:
-            raise ValueError("merge_log10_area and merge_gap_ns must have the same length, at least 1")
-        if any(b <= a for a, b in zip(self.merge_log10_area, self.merge_log10_area[1:], strict=False)):
-            raise ValueError(f"merge_log10_area is {self.merge_log10_area}: it must ascend")
-        if min(self.merge_gap_ns) < 0:
-            raise ValueError(f"merge_gap_ns is {self.merge_gap_ns}: each must be >= 0 ns")
-        return self
+
+
+class Splitting(_Section):
+    """One peak into several.
+
+    The goodness of split of natural breaks is held against a threshold that falls with log10 of the area,
+    between one curve for peaks that rise fast (S1) and one for those that rise slowly (S2).
+    """
+
+    method: str = _choice(
+        "natural_breaks",
+        ("natural_breaks", "local_minimum", "none"),
+        "local_minimum: for detectors of few sensors",
+    )
+    min_area_pe: float = _leaf(40.0, "PE", 0.0, 1e7, "smaller peaks are not split")
+    filter_wing_ns: float = _leaf(70.0, "ns", 0.0, 1e5, "half width of the moving average before the search")
+    max_iterations: int = _count(20, 0, 1000, "rounds of splitting")
+    s1_log10_area: tuple[float, ...] = _leaf((0.5, 6.0), "", -10.0, 10.0, "knots of the S1 threshold")
+    s1_threshold: tuple[float, ...] = _leaf((1.0, 0.4), "", 0.0, 10.0, "goodness of split at the knots")
+    s2_log10_area: tuple[float, ...] = _leaf((2.5, 5.625), "", -10.0, 10.0, "knots of the S2 threshold")
+    s2_threshold: tuple[float, ...] = _leaf((1.0, 0.4), "", 0.0, 10.0, "goodness of split at the knots")
+    rise_ns: float = _leaf(100.0, "ns", 1.0, 1e5, "rise time half-way between the two thresholds")
+    rise_power: float = _leaf(8.0, "", 0.0, 100.0, "steepness of the change, per decade of the rise time")
+    minimum_height_pe: float = _leaf(
+        25.0, "PE", 0.0, 1e6, "local minimum: a side rises above it by this much; strax: 25 of its units"
+    )
+    minimum_ratio: float = _leaf(4.0, "", 1.0, 1e4, "local minimum: and by this factor; strax: 4")
+
+    def __check_init__(self) -> None:
+        _same_length("splitting", "s1_log10_area", self.s1_log10_area, "s1_threshold", self.s1_threshold)
+        _same_length("splitting", "s2_log10_area", self.s2_log10_area, "s2_threshold", self.s2_threshold)
+
+
+class Saturation(_Section):
+    """Samples at the digitiser's floor, restored from the shape that unsaturated sensors saw."""
+
+    correct: bool = _switch("restore saturated samples", default=True)
+    reference_samples: int = _count(100, 1, 10_000, "before saturation, used to scale the reference; at most")
+    min_reference_samples: int = _count(20, 1, 10_000, "with fewer, nothing is restored")
+
+
+class Coincidence(_Section):
+    """Hits near the time of a peak's maximum."""
+
+    left_ns: float = _leaf(50.0, "ns", 0.0, 1e5, "before the maximum")
+    right_ns: float = _leaf(50.0, "ns", 0.0, 1e5, "after the maximum")
+
+
+class Classification(_Section):
+    """S1 or S2.
+
+    An S1 rises faster than norm exp(-area / tau) + constant and, by its area fraction top, faster than
+    10^(offset + slope x fraction); a large one just faster than `s1_max_rise_ns`.
+    """
+
+    s1_min_coincidence: int | None = _count(None, 1, 1000, "sensors; None: the detector's own")
+    s1_small_area_pe: float = _leaf(250.0, "PE", 0.0, 1e7, "below it both rise-time bounds hold for an S1")
+    s1_max_rise_ns: float = _leaf(120.0, "ns", 0.0, 1e5, "of a larger S1")
+    rise_norm_ns: float = _leaf(50.0, "ns", 0.0, 1e5, "rise-time bound of small S1s and of S2s")
+    rise_constant_ns: float = _leaf(80.0, "ns", 0.0, 1e5, "the same")
+    rise_tau_pe: float = _leaf(12.0, "PE", 1e-3, 1e5, "the same")
+    aft_slope: float = _leaf(-1.0, "", -10.0, 10.0, "of log10(rise time) against the area fraction top")
+    aft_offset: float = _leaf(2.6, "", -10.0, 10.0, "log10(rise time / ns) at fraction 0")
+    aft_flat_from: float = _leaf(0.6, "", 0.0, 1.0, "fraction from which the bound is constant")
+    aft_flat_rise_ns: float = _leaf(100.0, "ns", 0.0, 1e5, "that constant")
+    s2_min_sensors: int = _count(4, 1, 10_000, "sensors with a hit")
+    s2_min_area_pe: float = _leaf(10.0, "PE", 0.0, 1e7, "of an S2")
+    s2_min_area_fraction_top: float = _leaf(0.5, "", 0.0, 1.0, "of an S2")
+    s2_min_coincidence: int = _count(3, 1, 1000, "needed below the next area")
+    s2_small_area_pe: float = _leaf(20.0, "PE", 0.0, 1e7, "from here on an S2 needs no coincidence")
+
+
+class Merging(_Section):
+    """Pieces of one S2 joined again."""
+
+    max_duration_ns: float = _leaf(50_000.0, "ns", 0.0, 1e7, "of a joint S2; 0: nothing is joined")
+    log10_area: tuple[float, ...] = _leaf(
+        (1.84, 2.18, 2.51, 2.84, 3.18, 3.51, 3.84, 4.18, 4.51, 4.84), "", -10.0, 10.0,
+        "knots of the largest gap, of the joint area in PE; nothing larger than the last is joined",
+    )  # fmt: skip
+    gap_ns: tuple[float, ...] = _leaf(
+        (2.84e4, 2.37e4, 1.97e4, 1.83e4, 1.72e4, 1.89e4, 1.95e4, 1.63e4, 1.21e4, 0.0), "ns", 0.0, 1e7,
+        "largest gap at the knots",
+    )  # fmt: skip
+
+    def __check_init__(self) -> None:
+        _same_length("merging", "log10_area", self.log10_area, "gap_ns", self.gap_ns)
+
+
+class Position(_Section):
+    """x, y of S2s from the light on the top array."""
+
+    min_area_pe: float = _leaf(0.0, "PE", 0.0, 1e7, "on the top array; below it no position is given")
+    max_steps: int = _count(8, 1, 100, "Fisher-scoring steps; assumed")
+
+
+class EventBuilding(_Section):
+    """Peaks into events: around triggering S2s, or by the number that simulated records carry."""
+
+    trigger_min_area_pe: float = _leaf(100.0, "PE", 0.0, 1e7, "an S2 above it makes an event")
+    trigger_max_competing: int = _count(
+        7, 0, 10_000, "peaks of more than half its area within its event's reach; with more, no trigger"
+    )
+    left_extension_ns: float = _leaf(1e5, "ns", 0.0, 1e9, "before the longest drift time before a trigger")
+    right_extension_ns: float = _leaf(1e5, "ns", 0.0, 1e9, "after a trigger")
+    max_drift_excess: float = _leaf(0.05, "", 0.0, 10.0, "over the cathode's drift time; assumed")
+
+
+class Settings(eqx.Module):
+    """Thresholds and windows of the whole chain."""
+
+    hits: Hits = eqx.field(default_factory=Hits)
+    clustering: Clustering = eqx.field(default_factory=Clustering)
+    splitting: Splitting = eqx.field(default_factory=Splitting)
+    saturation: Saturation = eqx.field(default_factory=Saturation)
+    coincidence: Coincidence = eqx.field(default_factory=Coincidence)
+    classification: Classification = eqx.field(default_factory=Classification)
+    merging: Merging = eqx.field(default_factory=Merging)
+    position: Position = eqx.field(default_factory=Position)
+    events: EventBuilding = eqx.field(default_factory=EventBuilding)
+
+    def resolved(self, detector: Detector) -> "Settings":
+        """With what the detector decides in place of every None."""
+        hits, classes = self.hits, self.classification
+        if hits.threshold_adc is None:
+            hits = replaced(hits, threshold_adc=float(detector.electronics.zle_threshold_adc))
+        if classes.s1_min_coincidence is None:
+            classes = replaced(classes, s1_min_coincidence=detector.resolution.coincidence)
+        return replaced(self, hits=hits, classification=classes)
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain values by section and name, for provenance; `settings_from` reads them back."""
+        return {
+            section.name: {
+                field.name: _plain(getattr(getattr(self, section.name), field.name))
+                for field in fields(getattr(self, section.name))
+            }
+            for section in fields(self)
+        }
+
+
+def replaced(module: _M, **values: Any) -> _M:
+    """A copy with other values, checked like a new one.
+
+    Raises:
+        ValueError: if a name is unknown or a value out of range.
+    """
+    old = {field.name: getattr(module, field.name) for field in fields(module)}
+    for name in values:
+        if name not in old:
+            raise ValueError(f"{type(module).__name__} has no field {name!r}: choose from {', '.join(old)}")
+    return type(module)(**{**old, **values})
 
 
 def load_settings(path: str | Path) -> Settings:
-    """Settings from a TOML file; what it does not name keeps its default.
+    """Settings from a TOML file, one table a section; what it does not name keeps its default.
 
     Raises:
         ValueError: if the file cannot be read, is not TOML, has an unknown key or a value out of range.
@@ -97,19 +257,88 @@ def load_settings(path: str | Path) -> Settings:
     return settings_from(values, where=f"settings file {path}")
 
 
-def settings_from(values: dict, *, where: str = "settings") -> Settings:
-    """Settings from a mapping, with one clear line for what is wrong.
+def settings_from(values: dict[str, Any], *, where: str = "settings") -> Settings:
+    """Settings from a mapping of sections, with one clear line for what is wrong.
 
     Raises:
-        ValueError: if a key is unknown or a value is out of range.
+        ValueError: if a section or key is unknown or a value is out of range.
     """
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            names = ", ".join(Settings.model_fields)
-            raise ValueError(f"{where}: unknown key {name!r}: choose from {names}") from None
-        value = f" is {first['input']!r}" if name else ""
-        raise ValueError(f"{where}: {name}{value}: {first['msg']}") from None
+    sections = {field.name: field.default_factory for field in fields(Settings)}
+    out = {}
+    for name, table in values.items():
+        if name not in sections:
+            raise ValueError(f"{where}: unknown section {name!r}: choose from {', '.join(sections)}")
+        if not isinstance(table, dict):
+            raise ValueError(f"{where}: {name} is {table!r}: must be a table [{name}]")
+        default: Any = sections[name]
+        known = [field.name for field in fields(default)]
+        for key in table:
+            if key not in known:
+                raise ValueError(f"{where}: unknown key {name}.{key}: choose from {', '.join(known)}")
+        given = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+        try:
+            out[name] = default(**given)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    return Settings(**out)
+
+
+def _concrete(value: Any) -> bool:
+    """Whether it is a number and not a tracer."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _check(section: str, field: Field, value: Any) -> None:
+    where, limits = f"{section}.{field.name}", field.metadata
+    if "options" in limits:
+        if not any(
+            value is option or (isinstance(value, str) and value == option) for option in limits["options"]
+        ):
+            choices = ", ".join(map(str, limits["options"]))
+            raise ValueError(f"{where} is {value!r}: choose from {choices}")
+        return
+    if value is None and field.default is None:
+        return
+    several = isinstance(field.default, tuple)
+    if several and (not isinstance(value, tuple) or not value):
+        raise ValueError(f"{where} is {value!r}: must be a list of at least one number")
+    whole = field.metadata.get("static", False)
+    numbers: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+    for one in numbers:
+        if isinstance(one, bool | str) or (whole and not isinstance(one, int | np.integer)):
+            raise ValueError(f"{where} is {value!r}: must be a {'whole ' if whole else ''}number")
+        if _concrete(one) and not (math.isfinite(one) and limits["low"] <= one <= limits["high"]):
+            unit = f" {limits['unit']}" if limits["unit"] else ""
+            raise ValueError(
+                f"{where} is {value!r}: must be in {limits['low']:g} to {limits['high']:g}{unit}"
+            )
+
+
+def _same_length(section: str, x_name: str, x: Any, y_name: str, y: Any) -> None:
+    if not (isinstance(x, tuple) and isinstance(y, tuple)):
+        return  # said by the check of each
+    if len(x) != len(y):
+        raise ValueError(f"{section}: {x_name} and {y_name} have {len(x)} and {len(y)} values: must be equal")
+    if all(map(_concrete, x)) and any(b <= a for a, b in zip(x, x[1:], strict=False)):
+        raise ValueError(f"{section}.{x_name} is {x}: it must ascend")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | str) else float(value)
+
+
+def describe(settings: Settings | None = None) -> list[tuple[str, Any, str, str]]:
+    """Every setting as (section.name, value, unit, help), for a reference page."""
+    settings = settings or Settings()
+    rows = []
+    for section in fields(settings):
+        group = getattr(settings, section.name)
+        assert is_dataclass(group)
+        rows += [
+            (f"{section.name}.{field.name}", getattr(group, field.name), field.metadata.get("unit", ""),
+             field.metadata["help"])
+            for field in fields(group)
+        ]  # fmt: skip
+    return rows

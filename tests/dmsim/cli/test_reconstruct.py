@@ -80,7 +80,7 @@ def test_equal_provenance_does_nothing(simulated, dmsim_command, tmp_path):
 
 
 def test_settings_count(simulated, dmsim_command, tmp_path):
-    (tmp_path / "s.toml").write_text("hit_threshold_adc = 60.0\n")
+    (tmp_path / "s.toml").write_text("hits.threshold_adc = 60.0\n")
     arguments = ("reconstruct", simulated / "parquet", "-o", tmp_path / "out")
     dmsim_command(*arguments)
     area = rows(tmp_path / "out", "events")["s2_pe"]
@@ -220,7 +220,7 @@ def test_damaged_input_is_named(damage, message, copy, dmsim_command, tmp_path):
 
 def test_other_bad_input(simulated, dmsim_command, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
-    (tmp_path / "bad.toml").write_text("hit_treshold_adc = 3\n")
+    (tmp_path / "bad.toml").write_text("hits.treshold_adc = 3\n")
     good = simulated / "parquet"
     for arguments, message in (
         ([tmp_path / "nowhere"], "nowhere does not exist"),
@@ -228,7 +228,7 @@ def test_other_bad_input(simulated, dmsim_command, tmp_path):
         ([tmp_path], "holds no records"),
         ([good / "truth"], "is a table of truth: reconstruction needs records"),
         ([good, "-d", "xenonnnt"], "detector 'xenonnnt' is not known"),
-        ([good, "--settings", tmp_path / "bad.toml"], "unknown key 'hit_treshold_adc'"),
+        ([good, "--settings", tmp_path / "bad.toml"], "unknown key hits.treshold_adc"),
         ([good, "--settings", tmp_path / "none.toml"], "No such file"),
         ([good, "--event-gap-us", "-1"], "--event-gap-us is -1.0 us: must be above 0"),
     ):

@@ -7,6 +7,7 @@ from synthetic_records import DT, records_of, s1, s2
 
 import dmsim
 from dmsim.reconstruction import Settings, find_peaks
+from dmsim.reconstruction.settings import settings_from
 from dmsim.records import Signal
 
 # a row each for two live events and an S2 of many fragments a sensor
@@ -69,7 +70,7 @@ def test_later_fragments_take_the_baseline_of_the_first(detector, random):
 def test_a_readout_that_begins_late_gives_fewer_baseline_samples(random):
     # the preset reads 24 samples before a trigger: 40 would hold the pulse itself
     lux = dmsim.load_detector("lux")
-    assert lux.electronics.zle_samples_before < Settings().baseline_samples
+    assert lux.electronics.zle_samples_before < Settings().hits.baseline_samples
     photons = s1(random, 0, S1_AT, 300, n_sensors=122, n_top=61)
     peaks = find_peaks(lux, records_of(lux, photons))
     assert peaks.signal.tolist() == [Signal.S1]
@@ -115,13 +116,15 @@ def test_a_flat_channel_makes_no_hit_and_lone_hits_no_peak(detector):
     assert len(find_peaks(detector, quiet)) == 0
     lone = records_of(detector, [(0, 3, 5_000.0, 1.0)])
     assert len(find_peaks(detector, lone)) == 0
-    assert len(find_peaks(detector, lone, settings=Settings(min_sensors=1))) == 1
+    assert len(find_peaks(detector, lone, settings=settings_from({"clustering": {"min_sensors": 1}}))) == 1
 
 
 def test_a_record_may_touch_several_peaks(detector):
     # with a short gap three pairs of photons lie within one record of 1.1 us
     photons = [(0, c, t, 1.0) for c in (1, 2) for t in (5_000.0, 5_300.0, 5_600.0)]
-    settings = Settings(gap_ns=150, left_extension_ns=30, right_extension_ns=100, merge_max_duration_ns=0)
+    settings = settings_from(
+        {"clustering": {"gap_ns": 150, "right_extension_ns": 100}, "merging": {"max_duration_ns": 0}}
+    )
     peaks = find_peaks(detector, records_of(detector, photons, noise=0.0), settings=settings)
     assert len(peaks) == 3
     np.testing.assert_allclose(peaks.area_pe, 2.0, atol=0.1)
@@ -160,7 +163,7 @@ def test_pieces_of_an_s2_are_joined_and_an_s1_is_not(detector, random):
     photons = s1(random, 0, S1_AT, 100) + sum(single, [])
     records = records_of(detector, photons)
     joined = find_peaks(detector, records)
-    apart = find_peaks(detector, records, settings=Settings(merge_max_duration_ns=0))
+    apart = find_peaks(detector, records, settings=settings_from({"merging": {"max_duration_ns": 0}}))
     assert joined.signal.tolist() == [Signal.S1, Signal.S2]
     assert apart.signal.tolist() == [Signal.S1] + [Signal.S2] * 4
     assert joined.area_pe[1] == pytest.approx(apart.area_pe[1:].sum(), rel=1e-5)

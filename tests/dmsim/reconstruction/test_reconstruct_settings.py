@@ -1,30 +1,38 @@
+import jax
 import numpy as np
 import pytest
 
+from dmsim import load_detector
 from dmsim.reconstruction import Settings, load_settings
 from dmsim.reconstruction.classify import classify
+from dmsim.reconstruction.settings import Classification, replaced, settings_from
 from dmsim.records import Signal
 
 
 def test_settings_from_a_file(tmp_path):
     path = tmp_path / "settings.toml"
-    path.write_text("gap_ns = 500.0\nmerge_log10_area = [1, 2]\nmerge_gap_ns = [1e4, 0]\n")
+    path.write_text("[clustering]\ngap_ns = 500\n[merging]\nlog10_area = [1, 2]\ngap_ns = [1e4, 0]\n")
     settings = load_settings(path)
-    assert settings.gap_ns == 500
-    assert settings.merge_gap_ns == (1e4, 0)
-    assert settings.left_extension_ns == Settings().left_extension_ns
+    assert settings.clustering.gap_ns == 500
+    assert settings.merging.gap_ns == (1e4, 0)
+    assert settings.clustering.left_extension_ns == Settings().clustering.left_extension_ns
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gap = 500", "unknown key 'gap': choose from baseline_samples, "),
-        ("gap_ns = 200", "gap_ns is 200.0 ns: it must exceed"),
-        ("hit_threshold_adc = -1", "hit_threshold_adc is -1: Input should be greater than 0"),
-        ("hit_threshold_adc = nan", "hit_threshold_adc"),
-        ("gap_ns = '700 ns'", "gap_ns is '700 ns'"),
-        ("merge_gap_ns = [1.0]", "same length"),
-        ("gap_ns = ", "is not TOML"),
+        ("gap_ns = 500", "unknown section 'gap_ns': choose from hits, "),
+        ("clustering = 500", r"clustering is 500: must be a table \[clustering\]"),
+        ("hits.gap = 500", "unknown key hits.gap: choose from baseline_samples, "),
+        ("clustering.gap_ns = 200", "clustering.gap_ns is 200.0 ns: it must exceed"),
+        ("hits.threshold_adc = -1", "hits.threshold_adc is -1.0: must be in 0 to 16384 ADC"),
+        ("hits.threshold_adc = nan", "hits.threshold_adc is nan"),
+        ("hits.baseline_samples = 1.5", "hits.baseline_samples is 1.5: must be a whole number"),
+        ("clustering.gap_ns = '700 ns'", "clustering.gap_ns is '700 ns'"),
+        ("merging.gap_ns = [1.0]", "10 and 1 values: must be equal"),
+        ("merging.log10_area = 1.0", "must be a list"),
+        ("splitting.method = 'magic'", "splitting.method is 'magic': choose from natural_breaks, "),
+        ("clustering.gap_ns = ", "is not TOML"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(tmp_path, text, message):
@@ -36,14 +44,38 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, text, message):
     assert str(path) in str(caught.value)
 
 
+def test_what_provenance_holds_gives_the_same_settings():
+    ours = settings_from({"clustering": {"gap_ns": 500}, "hits": {"threshold_adc": 12}})
+    assert settings_from(ours.as_dict()) == ours != Settings()
+
+
+def test_the_detector_fills_what_is_not_set():
+    detector = load_detector("xenonnt")
+    settings = Settings().resolved(detector)
+    assert settings.hits.threshold_adc == 15
+    assert settings.classification.s1_min_coincidence == detector.resolution.coincidence
+    kept = replaced(Settings(), hits=replaced(Settings().hits, threshold_adc=9.0))
+    assert kept.resolved(detector).hits.threshold_adc == 9
+    with pytest.raises(ValueError, match="no field 'gap'"):
+        replaced(settings.clustering, gap=1)
+
+
+def test_every_threshold_is_a_leaf_that_a_gradient_reaches():
+    settings = Settings().resolved(load_detector("xenonnt"))
+    assert all(isinstance(leaf, float) for leaf in jax.tree.leaves(settings))
+    gradient = jax.grad(lambda s: s.clustering.gap_ns**2 + s.merging.gap_ns[1])(settings)
+    assert float(gradient.clustering.gap_ns) == 1400
+    assert float(gradient.merging.gap_ns[1]) == 1
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match="No such file"):
         load_settings(tmp_path / "none.toml")
 
 
 def test_settings_are_frozen():
-    with pytest.raises(ValueError, match="frozen"):
-        Settings().gap_ns = 1.0  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="cannot assign"):
+        Settings().clustering.gap_ns = 1.0  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -68,4 +100,4 @@ def test_classes(area, top, rise, sensors, coincidence, expected):
         "tight_coincidence": coincidence,
     }
     columns = {name: np.array([value]) for name, value in one.items()}
-    assert classify(Settings(), **columns, s1_coincidence=3).tolist() == [expected]
+    assert classify(Classification(s1_min_coincidence=3), **columns).tolist() == [expected]
