@@ -1,7 +1,4 @@
-"""strax's layout of peaks without strax, and `Peaks` in it.
-
-Names, types and order of the fields are those of strax 2.2.3 (dtypes.py), without the titles.
-"""
+"""`Peaks` in strax's layout, without strax."""
 
 from pathlib import Path
 
@@ -11,63 +8,16 @@ from dmsim.io.provenance import Provenance
 from dmsim.io.strax_folders import FolderReader, FolderWriter, endtime_ns
 from dmsim.io.strax_records import whole_numbers
 from dmsim.records import Peaks
+from dmsim.strax_layout import N_WAVEFORM, N_WIDTHS, peak_dtype
 
-_N_WIDTHS = 11  # deciles 0 to 10
-_N_WAVEFORM = 200
-_EXTRA = ("event", "n_sensors", "area_top", "center_time_ns", "x_mm", "y_mm")
-
-
-def peak_dtype(n_channels: int, *, extra: bool = False) -> np.dtype:
-    """Layout of strax's peaks, with its default lengths of waveform and widths.
-
-    Args:
-        n_channels: sensors.
-        extra: append the fields that `Peaks` has and strax has not.
-    """
-    wide = "<f4", _N_WAVEFORM
-    fields = [
-        ("time", "<i8"),
-        ("length", "<i4"),
-        ("dt", "<i4"),
-        ("channel", "<i2"),
-        ("type", "i1"),
-        ("area", "<f4"),
-        ("area_fraction_top", "<f4"),
-        ("area_per_channel", "<f4", n_channels),
-        ("n_hits", "<i4"),
-        ("data_top", *wide),
-        ("data_start", *wide),
-        ("data", *wide),
-        ("center_time", "<i8"),
-        ("median_time", "<f4"),
-        ("width", "<f4", _N_WIDTHS),
-        ("area_decile_from_midpoint", "<f4", _N_WIDTHS),
-        ("saturated_channel", "i1", n_channels),
-        ("n_saturated_channels", "<i2"),
-        ("tight_coincidence", "<i2"),
-        ("max_gap", "<i4"),
-        ("max_goodness_of_split", "<f4"),
-        ("max_diff", "<i4"),
-        ("min_diff", "<i4"),
-        ("first_channel", "<i2"),
-        ("last_channel", "<i2"),
-    ]
-    if extra:
-        fields += [
-            ("event", "<i8"),
-            ("n_sensors", "<i4"),
-            ("area_top", "<f4"),
-            ("center_time_ns", "<f4"),
-            ("x_mm", "<f4"),
-            ("y_mm", "<f4"),
-        ]
-    return np.dtype(fields)
+_XY = ("x_mm", "y_mm", "x_error_mm", "y_error_mm", "xy_correlation", "xy_misfit")
+_EXTRA = ("event", "n_sensors", "area_top", "center_time_ns", *_XY)
 
 
 def _sampling(length_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Samples (at most strax's 200) and their width, whose product is exactly the peak's length."""
     n_samples = np.zeros_like(length_ns)
-    for n in range(_N_WAVEFORM, 0, -1):
+    for n in range(N_WAVEFORM, 0, -1):
         n_samples[(n_samples == 0) & (length_ns % n == 0) & (length_ns > 0)] = n
     return n_samples, np.where(n_samples > 0, length_ns // np.maximum(n_samples, 1), 1)
 
@@ -105,7 +55,7 @@ def peaks_to_strax(peaks: Peaks, *, extra: bool = True) -> np.ndarray:
     out["max_goodness_of_split"] = np.nan
     if extra:
         out["area_top"] = peaks.area_top_pe
-        for name in ("event", "n_sensors", "center_time_ns", "x_mm", "y_mm"):
+        for name in ("event", "n_sensors", "center_time_ns", *_XY):
             out[name] = getattr(peaks, name)
     return out
 
@@ -142,8 +92,7 @@ def peaks_from_strax(array: np.ndarray) -> Peaks:
         width_90_ns=array["width"][:, 9].copy(),
         n_saturated=array["n_saturated_channels"].astype(np.int32),
         signal=array["type"].astype(np.int32),
-        x_mm=array["x_mm"].copy() if has_extra else nan,
-        y_mm=array["y_mm"].copy() if has_extra else nan.copy(),
+        **{name: array[name].copy() if has_extra else nan.copy() for name in _XY},
     )
 
 
@@ -192,8 +141,8 @@ def read_peaks(folder: Path) -> Peaks:
     if missing:
         raise ValueError(f"{folder} does not hold peaks: it has no fields {', '.join(missing)}")
     width = reader.dtype["width"].shape
-    if width != (_N_WIDTHS,):
-        raise ValueError(f"{folder} has widths of shape {width}: {_N_WIDTHS} deciles are needed")
+    if width != (N_WIDTHS,):
+        raise ValueError(f"{folder} has widths of shape {width}: {N_WIDTHS} deciles are needed")
     return peaks_from_strax(np.concatenate(list(reader)) if reader.n_chunks else np.empty(0, reader.dtype))
 
 

@@ -1,34 +1,17 @@
-"""strax's structured dtypes without strax, and records in that of raw_records.
-
-Names, types and order of the fields are those of strax 2.2.3 (dtypes.py), without the titles.
-"""
+"""Records in the layout of strax's raw_records, without strax, with the events that it has no field for."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dmsim.records import RawRecords
+from dmsim.strax_layout import INTERVAL, raw_record_dtype
 
-SAMPLES_PER_RECORD = 110
 EVENT_SPACING_NS = 10_000_000  # of events that come without a clock; several drift times
 
-_INTERVAL = [("time", "<i8"), ("length", "<i4"), ("dt", "<i2"), ("channel", "<i2")]
 # our own data types beside raw_records: what its layout has no field for
-RECORD_EVENT_DTYPE = np.dtype([*_INTERVAL, ("event", "<i8")])  # one row a raw record
+RECORD_EVENT_DTYPE = np.dtype([*INTERVAL, ("event", "<i8")])  # one row a raw record
 EVENT_START_DTYPE = np.dtype([("time", "<i8"), ("endtime", "<i8"), ("event", "<i8")])  # one row an event
-
-
-def raw_record_dtype(samples_per_record: int = SAMPLES_PER_RECORD) -> np.dtype:
-    """Layout of strax's raw_records."""
-    return np.dtype(
-        [
-            *_INTERVAL,
-            ("pulse_length", "<i4"),
-            ("record_i", "<i2"),
-            ("baseline", "<i2"),
-            ("data", "<i2", samples_per_record),
-        ]
-    )
 
 
 class StraxRecords(NamedTuple):

@@ -12,14 +12,13 @@ from dmsim.io.strax_folders import TEMP, FolderReader, FolderWriter, endtime_ns,
 from dmsim.io.strax_records import (
     EVENT_START_DTYPE,
     RECORD_EVENT_DTYPE,
-    SAMPLES_PER_RECORD,
     StraxRecords,
-    raw_record_dtype,
     records_from_strax,
     records_to_strax,
     split_into_events,
 )
 from dmsim.records import RawRecords
+from dmsim.strax_layout import SAMPLES_PER_RECORD, raw_record_dtype
 
 _TYPES: dict[str, tuple[np.dtype, str]] = {
     "raw_records": (raw_record_dtype(SAMPLES_PER_RECORD), "raw_records"),
