@@ -284,6 +284,10 @@ class Peaks(eqx.Module):
     signal: Int[np.ndarray, "peak"]  # `Signal`
     x_mm: Float[np.ndarray, "peak"]  # NaN for peaks other than S2
     y_mm: Float[np.ndarray, "peak"]
+    x_error_mm: Float[np.ndarray, "peak"]  # standard deviation, from the likelihood's information
+    y_error_mm: Float[np.ndarray, "peak"]
+    xy_correlation: Float[np.ndarray, "peak"]  # of the two errors, -1 to 1
+    xy_misfit: Float[np.ndarray, "peak"]  # of the light pattern, in standard deviations above the expected
 
     def __len__(self) -> int:
         """Number of peaks."""

@@ -9,6 +9,7 @@ SAMPLES_PER_RECORD = 110
 N_WIDTHS = 11  # deciles 0 to 10
 N_WAVEFORM = 200  # samples of a peak's waveform, at most
 SUM_CHANNEL = -1  # in place of a channel, for what is summed over all
+POSITION_FIELDS = ("x_mm", "y_mm", "x_error_mm", "y_error_mm", "xy_correlation", "xy_misfit")  # of `Peaks`
 
 INTERVAL = [("time", "<i8"), ("length", "<i4"), ("dt", "<i2"), ("channel", "<i2")]
 HIT_DTYPE = np.dtype(
@@ -98,7 +99,6 @@ def peak_dtype(n_channels: int, *, extra: bool = False) -> np.dtype:
             ("n_sensors", "<i4"),
             ("area_top", "<f4"),
             ("center_time_ns", "<f4"),
-            ("x_mm", "<f4"),
-            ("y_mm", "<f4"),
+            *((name, "<f4") for name in POSITION_FIELDS),
         ]
     return np.dtype(fields)

@@ -102,6 +102,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("signal", "int8", "code", _SIGNALS),
         Column("x_mm", "float", "mm", "position, NaN unless S2"),
         Column("y_mm", "float", "mm", "position, NaN unless S2"),
+        Column("x_error_mm", "float", "mm", "standard deviation of the position"),
+        Column("y_error_mm", "float", "mm", "standard deviation of the position"),
+        Column("xy_correlation", "float", "1", "of the two errors"),
+        Column("xy_misfit", "float", "1", "of the light pattern, standard deviations above the expected"),
     ),
     "events": (
         _EVENT,

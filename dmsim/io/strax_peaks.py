@@ -8,10 +8,9 @@ from dmsim.io.provenance import Provenance
 from dmsim.io.strax_folders import FolderReader, FolderWriter, endtime_ns
 from dmsim.io.strax_records import whole_numbers
 from dmsim.records import Peaks
-from dmsim.strax_layout import N_WAVEFORM, N_WIDTHS, peak_dtype
+from dmsim.strax_layout import N_WAVEFORM, N_WIDTHS, POSITION_FIELDS, peak_dtype
 
-_XY = ("x_mm", "y_mm", "x_error_mm", "y_error_mm", "xy_correlation", "xy_misfit")
-_EXTRA = ("event", "n_sensors", "area_top", "center_time_ns", *_XY)
+_EXTRA = ("event", "n_sensors", "area_top", "center_time_ns", *POSITION_FIELDS)
 
 
 def _sampling(length_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +54,7 @@ def peaks_to_strax(peaks: Peaks, *, extra: bool = True) -> np.ndarray:
     out["max_goodness_of_split"] = np.nan
     if extra:
         out["area_top"] = peaks.area_top_pe
-        for name in ("event", "n_sensors", "center_time_ns", *_XY):
+        for name in ("event", "n_sensors", "center_time_ns", *POSITION_FIELDS):
             out[name] = getattr(peaks, name)
     return out
 
@@ -92,7 +91,7 @@ def peaks_from_strax(array: np.ndarray) -> Peaks:
         width_90_ns=array["width"][:, 9].copy(),
         n_saturated=array["n_saturated_channels"].astype(np.int32),
         signal=array["type"].astype(np.int32),
-        **{name: array[name].copy() if has_extra else nan.copy() for name in _XY},
+        **{name: array[name].copy() if has_extra else nan.copy() for name in POSITION_FIELDS},
     )
 
 

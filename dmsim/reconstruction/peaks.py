@@ -16,6 +16,7 @@ from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.shape import Shape, shape_of
 from dmsim.records import Peaks, RawRecords, Signal
 
+POSITION_QUALITY = ("x_error_mm", "y_error_mm", "xy_correlation", "xy_misfit")
 _GROUP_ROWS = 32_768  # records worked on at once: 14 MB of float32 samples
 
 
@@ -221,4 +222,5 @@ def _assemble(detector: Detector, records: RawRecords, groups: list[_Group], set
         signal=signal,
         x_mm=xy[:, 0],
         y_mm=xy[:, 1],
+        **{name: np.full(len(event), np.nan, dtype) for name in POSITION_QUALITY},
     )

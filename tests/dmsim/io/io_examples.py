@@ -101,6 +101,10 @@ def random_peaks(random, n=17, n_sensors=12):
         signal=signal,
         x_mm=np.where(signal == 2, real(), np.float32(np.nan)),
         y_mm=np.where(signal == 2, real(), np.float32(np.nan)),
+        x_error_mm=real(),
+        y_error_mm=real(),
+        xy_correlation=real(),
+        xy_misfit=real(),
     )
 
 
