@@ -30,17 +30,31 @@ class Codec(NamedTuple):
     """One of strax's compressors."""
 
     compress: Callable[[bytes], bytes]
-    decompress: Callable[[bytes], bytes]
+    # of at most so many bytes and one more: a damaged file may claim any size
+    decompress: Callable[[bytes, int], bytes]
+
+
+def _blosc(packed: bytes, n_bytes: int) -> bytes:
+    # bytes 4 to 7 of the header say how much there is (c-blosc, README_CHUNK_FORMAT)
+    claimed = int.from_bytes(packed[4:8], "little")
+    if len(packed) < 16:
+        raise ValueError("it ends in its header")
+    if claimed != n_bytes:
+        raise ValueError(f"its header claims {claimed} bytes, {n_bytes} are expected")
+    return blosc.decompress(packed)
 
 
 CODECS = {
-    "blosc": Codec(lambda data: blosc.compress(data, shuffle=blosc.NOSHUFFLE), blosc.decompress),
+    "blosc": Codec(lambda data: blosc.compress(data, shuffle=blosc.NOSHUFFLE), _blosc),
     "zstd": Codec(
         lambda data: zstandard.ZstdCompressor(level=3).compress(data),
-        lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+        lambda data, n_bytes: zstandard.ZstdDecompressor().stream_reader(data).read(n_bytes + 1),
     ),
-    "lz4": Codec(lz4.frame.compress, lz4.frame.decompress),
-    "bz2": Codec(bz2.compress, bz2.decompress),
+    "lz4": Codec(
+        lz4.frame.compress,
+        lambda data, n_bytes: lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=n_bytes + 1),
+    ),
+    "bz2": Codec(bz2.compress, lambda data, n_bytes: bz2.BZ2Decompressor().decompress(data, n_bytes + 1)),
 }
 
 
@@ -233,11 +247,21 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     missing = [key for key in ("run_id", "data_type", "dtype", "compressor", "chunks") if key not in metadata]
     if missing:
         raise ValueError(f"{path} is not strax's metadata: it has no {', '.join(missing)}")
-    if metadata["compressor"] not in CODECS:
+    if not isinstance(metadata["compressor"], str) or metadata["compressor"] not in CODECS:
         raise ValueError(f"{path}: compressor {metadata['compressor']!r} is not one of {', '.join(CODECS)}")
     if "exception" in metadata:
         raise ValueError(f"{path} says that writing failed: make the data again")
+    if not (isinstance(metadata["chunks"], list) and all(map(_is_chunk, metadata["chunks"]))):
+        raise ValueError(f"{path} is damaged: chunks must be a list of objects with the number of rows n")
     return metadata
+
+
+def _is_chunk(info: Any) -> bool:
+    """Whether a chunk's entry has the types that reading relies on."""
+    if not isinstance(info, dict) or type(info.get("n")) is not int:
+        return False
+    size, name = info.get("filesize", 0), info.get("filename", "")
+    return 0 <= info["n"] < 2**40 and isinstance(size, int) and isinstance(name, str) and "\0" not in name
 
 
 class FolderReader:
@@ -282,13 +306,15 @@ class FolderReader:
         if "sha256" in info and hashlib.sha256(packed).hexdigest() != info["sha256"]:
             raise ValueError(f"{path} does not have the SHA-256 in the metadata: it is damaged or foreign")
         codec = self.metadata["compressor"]
+        expected = info["n"] * self.dtype.itemsize
         try:
-            data = CODECS[codec].decompress(packed)
+            data = CODECS[codec].decompress(packed, expected)
         except Exception as error:  # each compressor raises its own
             raise ValueError(f"{path} is not readable as {codec}: {error}") from None
-        if len(data) != info["n"] * self.dtype.itemsize:
+        if len(data) != expected:
             raise ValueError(
-                f"{path} holds {len(data)} bytes: {info['n']} rows of {self.dtype.itemsize} are expected"
+                f"{path} holds {'more' if len(data) > expected else len(data)} bytes: "
+                f"{info['n']} rows of {self.dtype.itemsize} are expected"
             )
         return np.frombuffer(data, self.dtype)
 
@@ -300,9 +326,9 @@ class FolderReader:
 def _parse_dtype(text: str, folder: Path) -> np.dtype:
     try:
         dtype = np.dtype(ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError) as error:
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError, KeyError) as error:
         raise ValueError(f"{folder}: the metadata's dtype is not a list of fields ({error})") from None
-    if dtype.hasobject or dtype.names is None:
+    if dtype.hasobject or dtype.names is None or not dtype.itemsize:
         raise ValueError(f"{folder}: the metadata's dtype must have named fields of plain numbers")
     return dtype
 

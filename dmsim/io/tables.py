@@ -85,19 +85,72 @@ def unpack(table: pa.Table, kind: str, *, origin: object = "table") -> Unpacked:
         ValueError: if it is another table, another format, or has other columns.
     """
     metadata = table.schema.metadata or {}
-    found = metadata.get(_TABLE_KEY, b"").decode()
+    found = metadata.get(_TABLE_KEY, b"").decode(errors="replace")
     if not found:
         raise ValueError(f"{origin} was not written by dmsim: expected a table of {kind}")
     if found != kind:
         raise ValueError(f"{origin} is a table of {found}: expected {kind}")
-    version = metadata.get(_VERSION_KEY, b"").decode()
+    version = metadata.get(_VERSION_KEY, b"").decode(errors="replace")
     if version != str(FORMAT_VERSION):
         raise ValueError(f"{origin} has format {version}: this version of dmsim reads {FORMAT_VERSION}")
     wanted = [column.name for column in TABLES[kind]]
     if table.schema.names != wanted:
         raise ValueError(f"{origin} has columns {table.schema.names}: a table of {kind} has {wanted}")
     columns = {column.name: _values(table, column, origin) for column in TABLES[kind]}
-    return Unpacked(columns, json.loads(metadata[BATCH_KEY]))
+    return Unpacked(columns, _batch_of(metadata.get(BATCH_KEY, b""), kind, origin))
+
+
+# what must stand in the batch of a table that is read back, and its type
+_COUNT = (int,)
+_BATCH: dict[str, dict[str, tuple[type, ...]]] = {
+    "truth": {"first_event": _COUNT, "n_events": _COUNT},
+    "true_peaks": {"first_event": _COUNT, "n_events": _COUNT},
+    "true_photons": {"first_event": _COUNT, "n_events": _COUNT, "n_overflow": _COUNT},
+    "hits": {"first_event": _COUNT, "n_events": _COUNT, "n_overflow": _COUNT},
+    "records": {
+        "first_event": _COUNT, "n_events": _COUNT, "n_overflow": _COUNT, "sample_ns": _COUNT,
+        "baseline_adc": _COUNT, "event_time_ns": (list, type(None)),
+    },
+}  # fmt: skip
+
+
+def _batch_of(text: bytes, kind: str, origin: object) -> dict[str, Any]:
+    try:
+        batch = json.loads(text)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{origin} is damaged: its batch must be JSON ({error})") from None
+    if not isinstance(batch, dict):
+        raise ValueError(f"{origin} is damaged: its batch must be one JSON object")
+    for name, types in _BATCH.get(kind, {}).items():
+        value = batch.get(name)
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise ValueError(f"{origin} is damaged: {name} of its batch is {value!r}")
+        if isinstance(value, int) and not 0 <= value < 2**62:
+            raise ValueError(f"{origin} is damaged: {name} of its batch is {value}: must be 0 to 2^62")
+    clock = batch.get("event_time_ns")
+    if clock is not None and not (
+        len(clock) == batch["n_events"]
+        and all(isinstance(time, int) and -(2**62) < time < 2**62 for time in clock)
+    ):
+        raise ValueError(f"{origin} is damaged: event_time_ns must hold one whole number an event")
+    return batch
+
+
+def event_numbers(unpacked: Unpacked, origin: object) -> np.ndarray:
+    """Position in its batch of each row's event.
+
+    Raises:
+        ValueError: if one is outside of the batch.
+    """
+    event = unpacked.columns["event"] - unpacked.batch["first_event"]
+    n_events = unpacked.batch["n_events"]
+    if event.size and not (event.min() >= 0 and event.max() < n_events):
+        first = unpacked.batch["first_event"]
+        raise ValueError(
+            f"{origin}: events {event.min() + first} to {event.max() + first} are not all "
+            f"of the batch, {first} to {first + n_events - 1}"
+        )
+    return event
 
 
 def _values(table: pa.Table, column: Column, origin: object) -> np.ndarray:
@@ -228,13 +281,22 @@ def pack_records(records: RawRecords) -> pa.Table:
     return pack("records", columns, batch)
 
 
-def unpack_records(table: pa.Table, *, origin: object = "table") -> RawRecords:
-    """Inverse of `pack_records`: every row is valid. Host arrays, as they are large."""
+def unpack_records(
+    table: pa.Table, *, origin: object = "table", dtype: type[np.generic] = np.float32
+) -> RawRecords:
+    """Inverse of `pack_records`: every row is valid. Host arrays, as they are large.
+
+    Args:
+        table: as read.
+        origin: named in errors.
+        dtype: of the samples; int16 takes no copy.
+    """
     unpacked = unpack(table, "records", origin=origin)
+    event_numbers(unpacked, origin)
     columns, batch = _local_event(unpacked), unpacked.batch
     arrays: dict[str, Any] = {name: columns[name].astype(np.int32) for name in columns if name != "data"}
     arrays |= {
-        "data": columns["data"].astype(np.float32),
+        "data": columns["data"].astype(dtype, copy=False),
         "valid": np.ones(table.num_rows, bool),
         "n_overflow": np.asarray(batch["n_overflow"], np.int32),
         "first_event": np.asarray(batch["first_event"], np.int32),

@@ -1,0 +1,159 @@
+"""Records as plain columns with absolute times, and the checks that they pass before anything is made of them."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int
+
+from dmsim.io.tables import event_numbers, unpack
+from dmsim.records import RawRecords
+
+
+class RecordColumns(NamedTuple):
+    """Records of a span of time, sorted by time. `data` may be a view into what was read."""
+
+    time_ns: Int[np.ndarray, "record"]  # int64
+    channel: Int[np.ndarray, "record"]
+    length: Int[np.ndarray, "record"]  # valid samples in `data`
+    pulse_length: Int[np.ndarray, "record"]
+    record_i: Int[np.ndarray, "record"]
+    data: Int[np.ndarray, "record sample"]  # int16, ADC counts
+    sample_ns: int
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return self.time_ns.shape[0]
+
+    @property
+    def end_ns(self) -> Int[np.ndarray, "record"]:
+        """End of each record, exclusive."""
+        return self.time_ns + self.length.astype(np.int64) * self.sample_ns
+
+    def take(self, rows: slice | np.ndarray) -> "RecordColumns":
+        """Some of the records."""
+        return RecordColumns(*(column[rows] for column in self[:-1]), self.sample_ns)
+
+
+def join_columns(parts: list[RecordColumns]) -> RecordColumns:
+    """Records of consecutive spans of time as one."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = [np.concatenate(part) for part in zip(*(part[:-1] for part in parts), strict=True)]
+    return RecordColumns(*columns, parts[0].sample_ns)
+
+
+def columns_of_strax(raw: np.ndarray, *, origin: object) -> RecordColumns:
+    """Columns of an array of raw_records; `data` is not copied.
+
+    Raises:
+        ValueError: if the records have several sample widths.
+    """
+    width = int(raw["dt"][0]) if raw.size else 10
+    if raw.size and (width <= 0 or np.any(raw["dt"] != width)):
+        widths = np.unique(raw["dt"]).tolist()
+        raise ValueError(
+            f"{origin}: records have sample widths of {widths} ns: one width above 0 is needed"
+        )
+    names = ("channel", "length", "pulse_length", "record_i")
+    columns = (np.ascontiguousarray(raw[name]) for name in names)
+    return RecordColumns(np.ascontiguousarray(raw["time"]), *columns, raw["data"], width)
+
+
+def columns_of_table(table: pa.Table, *, origin: object) -> RecordColumns:
+    """Columns of a table of records whose events have a place on the detector's clock.
+
+    Raises:
+        ValueError: if they have none, or the table is not one of records.
+    """
+    unpacked = unpack(table, "records", origin=origin)
+    columns, batch = unpacked.columns, unpacked.batch
+    if batch["event_time_ns"] is None:
+        raise ValueError(f"{origin}: events have no time on the detector's clock: give --events numbered")
+    clock = np.asarray(batch["event_time_ns"], np.int64)
+    event = event_numbers(unpacked, origin)
+    width = int(batch["sample_ns"])
+    time_ns = clock[event] + columns["start_sample"].astype(np.int64) * width
+    names = ("channel", "length", "pulse_length", "record_i", "data")
+    found = RecordColumns(time_ns, *(columns[name] for name in names), width)
+    if np.any(np.diff(time_ns) < 0):  # events may overlap in time
+        return found.take(np.argsort(time_ns, kind="stable"))
+    return found
+
+
+def check_columns(columns: RecordColumns, *, n_sensors: int, origin: object) -> None:
+    """Refuse records that cannot be what a digitiser wrote.
+
+    Args:
+        columns: of one chunk.
+        n_sensors: channels of the detector.
+        origin: the chunk's file, for the error.
+
+    Raises:
+        ValueError: with the first row that is wrong.
+    """
+    _in_range(columns, n_sensors, origin)
+    backwards = np.flatnonzero(np.diff(columns.time_ns) < 0)
+    if backwards.size:
+        row = int(backwards[0]) + 1
+        raise ValueError(
+            f"{origin}: record {row} starts {columns.time_ns[row - 1] - columns.time_ns[row]} ns before "
+            "the one in front of it: records must be sorted by time"
+        )
+    _no_overlap(columns.time_ns, columns.end_ns, columns.channel, origin)
+
+
+def check_records(records: RawRecords, *, n_sensors: int, origin: object) -> None:
+    """The same for records that belong to events.
+
+    Raises:
+        ValueError: with the first row that is wrong.
+    """
+    start = np.asarray(records.start_sample).astype(np.int64)
+    columns: Any = records
+    _in_range(columns, n_sensors, origin)
+    # far apart: samples of one event span less than 2^32
+    time = np.asarray(records.event).astype(np.int64) * 2**33 + start
+    order: Any = slice(None) if np.all(np.diff(time) >= 0) else np.argsort(time, kind="stable")
+    length = np.asarray(records.length).astype(np.int64)
+    _no_overlap(time[order], (time + length)[order], np.asarray(records.channel)[order], origin)
+
+
+def _in_range(columns: RecordColumns, n_sensors: int, origin: object) -> None:
+    n_samples = columns.data.shape[1]
+    for name, low, high in (
+        ("channel", 0, n_sensors - 1), ("length", 1, n_samples), ("record_i", 0, 2**30),
+    ):  # fmt: skip
+        column = getattr(columns, name)
+        if column.size and not (column.min() >= low and column.max() <= high):
+            row = int(np.argmax((column < low) | (column > high)))
+            more = name == "channel" and column[row] > high
+            raise ValueError(
+                f"{origin}: {name} is {column[row]} in record {row}: allowed are {low} to {high}"
+                + (": the records are from a detector with more sensors" if more else "")
+            )
+
+
+def _no_overlap(time: np.ndarray, end: np.ndarray, channel: np.ndarray, origin: object) -> None:
+    """Refuse two records of one channel that share time; sorted by time."""
+    by_channel = np.argsort(channel.astype(np.int16), kind="stable")  # of 16 bits: a radix sort
+    same = np.diff(channel[by_channel]) == 0
+    wrong = np.flatnonzero(same & (time[by_channel][1:] < end[by_channel][:-1]))
+    if wrong.size:
+        first, second = by_channel[wrong[0]], by_channel[wrong[0] + 1]
+        raise ValueError(
+            f"{origin}: records {first} and {second} of channel {channel[first]} overlap in time: "
+            "a digitiser gives each sample once"
+        )
+
+
+def stuck_channels(columns: Any) -> dict[int, int]:
+    """Channels that never leave the digitiser's floor, with the number of their records."""
+    data, channel = np.asarray(columns.data), np.asarray(columns.channel)
+    if not channel.size:
+        return {}
+    # a record that starts above the floor is not stuck: only the others are looked at as a whole
+    low = np.flatnonzero(data[:, 0] <= 0)
+    stuck = low[data[low].max(axis=1) <= 0] if low.size else low
+    n_stuck, n_all = (np.bincount(c, minlength=int(channel.max()) + 1) for c in (channel[stuck], channel))
+    return {int(c): int(n_all[c]) for c in np.flatnonzero((n_stuck == n_all) & (n_all > 0))}
