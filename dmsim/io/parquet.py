@@ -13,7 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dmsim.io.columns import BATCH_KEY, TABLES
-from dmsim.io.files import TEMPORARY_SUFFIX, read_json, sha256_of_file, write_json, write_whole
+from dmsim.io.files import (
+    TEMPORARY_SUFFIX,
+    read_json,
+    remove_temporary,
+    sha256_of_file,
+    write_json,
+    write_whole,
+)
 from dmsim.io.provenance import Provenance
 
 MANIFEST = "manifest.json"
@@ -24,6 +31,46 @@ _PROVENANCE_KEY = b"dmsim.provenance"
 def chunk_name(chunk: int) -> str:
     """File name of a chunk, such as 000000.parquet."""
     return f"{chunk:06d}.parquet"
+
+
+def write_chunk(path: Path, table: pa.Table, provenance: dict[str, Any]) -> dict[str, Any]:
+    """Write one chunk's file, and nothing into the manifest.
+
+    Args:
+        path: of the file.
+        table: its rows.
+        provenance: of the run, kept in the file.
+
+    Returns:
+        The chunk's entry for the manifest.
+    """
+    metadata = {
+        **(table.schema.metadata or {}),
+        _PROVENANCE_KEY: json.dumps(provenance, sort_keys=True).encode(),
+    }
+    whole = table.replace_schema_metadata(metadata)
+    # floats seldom repeat: without a dictionary of them writing takes a fifth of the time, and less room
+    repeating = [_parquet_name(field) for field in whole.schema if not pa.types.is_floating(_item(field))]
+    write_whole(path, lambda file: pq.write_table(whole, file, compression="zstd", use_dictionary=repeating))
+    return {
+        "n_rows": table.num_rows,
+        "n_overflow": _n_overflow(table),
+        "n_bytes": path.stat().st_size,
+        "sha256": sha256_of_file(path),
+    }
+
+
+def _item(field: pa.Field) -> pa.DataType:
+    return field.type.value_type if pa.types.is_fixed_size_list(field.type) else field.type
+
+
+def _parquet_name(field: pa.Field) -> str:
+    return f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name
+
+
+def is_written(path: Path, entry: dict[str, Any] | None) -> bool:
+    """Whether a file is there with the size that its entry tells."""
+    return entry is not None and path.is_file() and path.stat().st_size == entry["n_bytes"]
 
 
 class TableWriter:
@@ -50,6 +97,7 @@ class TableWriter:
             "chunks": {},
         }
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_temporary(self.folder)
         path = self.folder / MANIFEST
         if path.exists():
             found = _read_manifest(self.folder)
@@ -62,25 +110,12 @@ class TableWriter:
 
     def has(self, chunk: int) -> bool:
         """Whether a chunk is written and still as it was written."""
-        entry = self._manifest["chunks"].get(chunk_name(chunk))
-        path = self.folder / chunk_name(chunk)
-        return entry is not None and path.is_file() and path.stat().st_size == entry["n_bytes"]
+        return is_written(self.folder / chunk_name(chunk), self._manifest["chunks"].get(chunk_name(chunk)))
 
     def write(self, chunk: int, table: pa.Table) -> Path:
         """Write a chunk and enter it into the manifest."""
         path = self.folder / chunk_name(chunk)
-        metadata = {
-            **(table.schema.metadata or {}),
-            _PROVENANCE_KEY: json.dumps(self._provenance, sort_keys=True).encode(),
-        }
-        whole = table.replace_schema_metadata(metadata)
-        write_whole(path, lambda file: pq.write_table(whole, file, compression="zstd"))
-        self._manifest["chunks"][path.name] = {
-            "n_rows": table.num_rows,
-            "n_overflow": _n_overflow(table),
-            "n_bytes": path.stat().st_size,
-            "sha256": sha256_of_file(path),
-        }
+        self._manifest["chunks"][path.name] = write_chunk(path, table, self._provenance)
         write_json(self.folder / MANIFEST, self._manifest)
         return path
 
@@ -88,6 +123,11 @@ class TableWriter:
     def is_finished(self) -> bool:
         """Whether all chunks are written; False as long as their number is not known."""
         return all(self.has(chunk) for chunk in range(self._manifest["n_chunks"]))
+
+    def enter(self, entries: dict[int, dict[str, Any]]) -> None:
+        """Say which chunks there are, written by others with `write_chunk`; entries of other chunks go."""
+        self._manifest["chunks"] = {chunk_name(chunk): entry for chunk, entry in sorted(entries.items())}
+        write_json(self.folder / MANIFEST, self._manifest)
 
     def finish(self, n_chunks: int) -> None:
         """Say how many chunks there are, where that was not known before."""
@@ -108,8 +148,12 @@ class TableWriter:
 class TableReader:
     """Reads the chunks of one data type, and refuses what is not as it was written."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, partly: bool = False):
         """Open the folder of one table.
+
+        Args:
+            folder: of the table.
+            partly: also when chunks are missing; iterating then gives those that are there.
 
         Raises:
             ValueError: if it is not such a folder, or its run did not finish.
@@ -120,10 +164,9 @@ class TableReader:
         self.n_chunks: int = self._manifest["n_chunks"]
         if self.n_chunks == _UNKNOWN:
             raise ValueError(f"{folder} was not finished: give the command that wrote it again")
-        missing = [
-            name for name in map(chunk_name, range(self.n_chunks)) if name not in self._manifest["chunks"]
-        ]
-        if missing:
+        self.chunks = [i for i in range(self.n_chunks) if chunk_name(i) in self._manifest["chunks"]]
+        missing = [chunk_name(i) for i in sorted(set(range(self.n_chunks)) - set(self.chunks))]
+        if missing and not partly:
             raise ValueError(
                 f"{folder} has {self.n_chunks - len(missing)} of {self.n_chunks} chunks ({missing[0]} is the "
                 "first missing): give the command that wrote it again to finish it"
@@ -156,18 +199,22 @@ class TableReader:
 
     def __iter__(self) -> Iterator[pa.Table]:
         """Give the chunks in order."""
-        return (self.read(chunk) for chunk in range(self.n_chunks))
+        return (self.read(chunk) for chunk in self.chunks)
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read one Parquet file.
 
+    Args:
+        path: the file.
+        columns: names of those to read; all if None.
+
     Raises:
-        ValueError: if it is not Parquet.
+        ValueError: if it is not Parquet, or damaged.
     """
     try:
-        return pq.ParquetFile(path).read()
-    except pa.ArrowInvalid as error:
+        return pq.ParquetFile(path).read(columns)
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise ValueError(f"{path} is not a readable Parquet file: {error}") from None
 
 
@@ -181,9 +228,19 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is not a table folder of dmsim: it has no {MANIFEST}")
     manifest = read_json(path, "a manifest of dmsim")
     kind, chunks = manifest.get("table"), manifest.get("chunks")
-    if kind not in TABLES or not isinstance(chunks, dict) or not isinstance(manifest.get("n_chunks"), int):
+    is_table = isinstance(kind, str) and kind in TABLES
+    if not is_table or not isinstance(chunks, dict) or type(manifest.get("n_chunks")) is not int:
         raise ValueError(f"{path} is not a manifest of dmsim: table must be one of {', '.join(TABLES)}")
+    if not 0 <= manifest["n_chunks"] <= _UNKNOWN:
+        raise ValueError(f"{path} is damaged: n_chunks is {manifest['n_chunks']}")
+    if not all(map(_is_entry, chunks.values())):
+        raise ValueError(f"{path} is damaged: each chunk must have n_rows, n_bytes and sha256")
     return manifest
+
+
+def _is_entry(entry: Any) -> bool:
+    types = {"n_rows": int, "n_bytes": int, "sha256": str}
+    return isinstance(entry, dict) and all(type(entry.get(name)) is kind for name, kind in types.items())
 
 
 def remove_tables(out: Path) -> None:

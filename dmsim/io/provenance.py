@@ -94,7 +94,11 @@ def check_output(folder: Path, provenance: Provenance) -> bool:
         raise ValueError(f"output {folder} is a file: give a folder with --out")
     path = folder / FILE_NAME
     if not path.exists():
-        if any(entry.name != FILE_NAME + TEMPORARY_SUFFIX for entry in folder.iterdir()):
+        ours = (
+            entry.name.startswith(FILE_NAME) and entry.suffix == TEMPORARY_SUFFIX
+            for entry in folder.iterdir()
+        )
+        if not all(ours):
             raise ValueError(
                 f"output folder {folder} holds files but no {FILE_NAME}: "
                 "give an empty or a new folder with --out"

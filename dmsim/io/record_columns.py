@@ -1,4 +1,4 @@
-"""Records as plain columns with absolute times, and the checks that they pass before anything is made of them."""
+"""Records as plain columns with absolute times, and the checks that they pass first."""
 
 from typing import Any, NamedTuple
 
@@ -52,9 +52,7 @@ def columns_of_strax(raw: np.ndarray, *, origin: object) -> RecordColumns:
     width = int(raw["dt"][0]) if raw.size else 10
     if raw.size and (width <= 0 or np.any(raw["dt"] != width)):
         widths = np.unique(raw["dt"]).tolist()
-        raise ValueError(
-            f"{origin}: records have sample widths of {widths} ns: one width above 0 is needed"
-        )
+        raise ValueError(f"{origin}: records have sample widths of {widths} ns: one width above 0 is needed")
     names = ("channel", "length", "pulse_length", "record_i")
     columns = (np.ascontiguousarray(raw[name]) for name in names)
     return RecordColumns(np.ascontiguousarray(raw["time"]), *columns, raw["data"], width)

@@ -20,7 +20,7 @@ import lz4.frame
 import numpy as np
 import zstandard
 
-from dmsim.io.files import read_json, sha256_of_file, write_json, write_whole
+from dmsim.io.files import read_json, remove_temporary, sha256_of_file, write_json, write_whole
 
 LAYOUT_OF = "2.2.3"  # the strax whose layout this is; strax refuses folders that name none
 TEMP = "_temp"
@@ -146,6 +146,8 @@ class FolderWriter:
             raise ValueError(f"{current} has no {path.name}: it is not a strax folder")
         else:
             current.mkdir(parents=True, exist_ok=True)
+        if not self.is_closed:
+            remove_temporary(current)
 
     @property
     def n_chunks(self) -> int:
@@ -326,7 +328,15 @@ class FolderReader:
 def _parse_dtype(text: str, folder: Path) -> np.dtype:
     try:
         dtype = np.dtype(ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError, KeyError) as error:
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        MemoryError,
+        RecursionError,
+        OverflowError,
+        KeyError,
+    ) as error:
         raise ValueError(f"{folder}: the metadata's dtype is not a list of fields ({error})") from None
     if dtype.hasobject or dtype.names is None or not dtype.itemsize:
         raise ValueError(f"{folder}: the metadata's dtype must have named fields of plain numbers")
