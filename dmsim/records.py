@@ -276,10 +276,9 @@ class Peaks(eqx.Module):
     n_sensors: Int[np.ndarray, "peak"]  # sensors with at least one hit
     tight_coincidence: Int[np.ndarray, "peak"]  # sensors with a hit near the time of the maximum
     center_time_ns: Float[np.ndarray, "peak"]  # area-weighted mean, from the peak's start
-    median_time_ns: Float[np.ndarray, "peak"]  # from the peak's start
-    rise_time_ns: Float[np.ndarray, "peak"]  # from the 10 % to the 50 % area decile
-    width_50_ns: Float[np.ndarray, "peak"]  # between the 25 % and 75 % area quantiles
-    width_90_ns: Float[np.ndarray, "peak"]  # between the 5 % and 95 % area quantiles
+    decile_ns: Float[np.ndarray, "peak 11"]  # when 0, 10, .. 100 % of the area have come, from its start
+    width_ns: Float[np.ndarray, "peak 11"]  # that the central 0, 10, .. 100 % of the area take
+    goodness_of_split: Float[np.ndarray, "peak"]  # largest of natural breaks, 0 to 1; NaN: not searched
     n_saturated: Int[np.ndarray, "peak"]
     signal: Int[np.ndarray, "peak"]  # `Signal`
     x_mm: Float[np.ndarray, "peak"]  # NaN for peaks other than S2
@@ -292,6 +291,26 @@ class Peaks(eqx.Module):
     def __len__(self) -> int:
         """Number of peaks."""
         return self.area_pe.shape[0]
+
+    @property
+    def median_time_ns(self) -> Float[np.ndarray, "peak"]:
+        """When half of the area has come, from the peak's start."""
+        return self.decile_ns[:, 5]
+
+    @property
+    def rise_time_ns(self) -> Float[np.ndarray, "peak"]:
+        """From 10 % to 50 % of the area."""
+        return self.decile_ns[:, 5] - self.decile_ns[:, 1]
+
+    @property
+    def width_50_ns(self) -> Float[np.ndarray, "peak"]:
+        """From 25 % to 75 % of the area."""
+        return self.width_ns[:, 5]
+
+    @property
+    def width_90_ns(self) -> Float[np.ndarray, "peak"]:
+        """From 5 % to 95 % of the area."""
+        return self.width_ns[:, 9]
 
 
 class Events(eqx.Module):

@@ -99,6 +99,7 @@ def peak_dtype(n_channels: int, *, extra: bool = False) -> np.dtype:
             ("n_sensors", "<i4"),
             ("area_top", "<f4"),
             ("center_time_ns", "<f4"),
+            ("decile_ns", "<f4", N_WIDTHS),
             *((name, "<f4") for name in POSITION_FIELDS),
         ]
     return np.dtype(fields)

@@ -10,7 +10,7 @@ from dmsim.io.strax_records import whole_numbers
 from dmsim.records import Peaks
 from dmsim.strax_layout import N_WAVEFORM, N_WIDTHS, POSITION_FIELDS, peak_dtype
 
-_EXTRA = ("event", "n_sensors", "area_top", "center_time_ns", *POSITION_FIELDS)
+_EXTRA = ("event", "n_sensors", "area_top", "center_time_ns", "decile_ns", *POSITION_FIELDS)
 
 
 def _sampling(length_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -25,9 +25,8 @@ def peaks_to_strax(peaks: Peaks, *, extra: bool = True) -> np.ndarray:
     """Peaks in strax's layout.
 
     With the extra fields nothing of a float32 `Peaks` is lost. Without them the event number, the position,
-    the number of sensors and fractions of a ns of the centre are. What `Peaks` does not hold is zero
-    (waveforms, saturated_channel, widths other than 50 and 90 %), -1 (channels, gaps) or NaN (goodness of
-    split).
+    the number of sensors and fractions of a ns of the centre are, and deciles are rounded. What `Peaks` does
+    not hold is zero (waveforms, saturated_channel) or -1 (channels, gaps).
 
     Args:
         peaks: sorted by time.
@@ -45,16 +44,16 @@ def peaks_to_strax(peaks: Peaks, *, extra: bool = True) -> np.ndarray:
     out["n_hits"] = peaks.n_hits
     out["center_time"] = peaks.time_ns + np.nan_to_num(np.rint(peaks.center_time_ns)).astype(np.int64)
     out["median_time"] = peaks.median_time_ns
-    out["width"][:, 5], out["width"][:, 9] = peaks.width_50_ns, peaks.width_90_ns
-    out["area_decile_from_midpoint"][:, 1] = -peaks.rise_time_ns
+    out["width"] = peaks.width_ns
+    out["area_decile_from_midpoint"] = peaks.decile_ns - peaks.median_time_ns[:, None]
+    out["max_goodness_of_split"] = peaks.goodness_of_split
     out["n_saturated_channels"] = whole_numbers("n_saturated", np.asarray(peaks.n_saturated), "<i2")
     out["tight_coincidence"] = whole_numbers("tight_coincidence", np.asarray(peaks.tight_coincidence), "<i2")
     for name in ("channel", "max_gap", "max_diff", "min_diff", "first_channel", "last_channel"):
         out[name] = -1
-    out["max_goodness_of_split"] = np.nan
     if extra:
         out["area_top"] = peaks.area_top_pe
-        for name in ("event", "n_sensors", "center_time_ns", *POSITION_FIELDS):
+        for name in ("event", "n_sensors", "center_time_ns", "decile_ns", *POSITION_FIELDS):
             out[name] = getattr(peaks, name)
     return out
 
@@ -85,10 +84,15 @@ def peaks_from_strax(array: np.ndarray) -> Peaks:
         center_time_ns=(
             array["center_time_ns"].copy() if has_extra else (array["center_time"] - time).astype(np.float32)
         ),
-        median_time_ns=array["median_time"].copy(),
-        rise_time_ns=-array["area_decile_from_midpoint"][:, 1],
-        width_50_ns=array["width"][:, 5].copy(),
-        width_90_ns=array["width"][:, 9].copy(),
+        decile_ns=(
+            array["decile_ns"].copy()
+            if has_extra
+            else array["area_decile_from_midpoint"] + array["median_time"][:, None]
+        ),
+        width_ns=array["width"].copy(),
+        goodness_of_split=(
+            array["max_goodness_of_split"].copy() if "max_goodness_of_split" in array.dtype.names else nan
+        ),
         n_saturated=array["n_saturated_channels"].astype(np.int32),
         signal=array["type"].astype(np.int32),
         **{name: array[name].copy() if has_extra else nan.copy() for name in POSITION_FIELDS},

@@ -7,16 +7,17 @@ import numpy as np
 from dmsim.detector import Detector
 from dmsim.reconstruction.acceptance import lost_charge_per_lone_hit
 from dmsim.reconstruction.classify import classify
-from dmsim.reconstruction.clustering import Windows, cluster, count_sensors, merge_pieces
+from dmsim.reconstruction.clustering import Windows, cluster, count_sensors, joint_time, merge_pieces
 from dmsim.reconstruction.hits import HitTable, find_hits
-from dmsim.reconstruction.integrate import integrate
+from dmsim.reconstruction.integrate import Integrals, integrate
 from dmsim.reconstruction.position import positions
 from dmsim.reconstruction.pulses import Table, baseline_shifts, checked, table_of
 from dmsim.reconstruction.settings import Settings
-from dmsim.reconstruction.shape import Shape, shape_of
+from dmsim.reconstruction.shape import Shapes, shapes_of
 from dmsim.records import Peaks, RawRecords, Signal
 
 POSITION_QUALITY = ("x_error_mm", "y_error_mm", "xy_correlation", "xy_misfit")
+_UNITS_PER_ADC = 1024  # of waveforms as whole numbers
 _GROUP_ROWS = 32_768  # records worked on at once: 14 MB of float32 samples
 
 
@@ -29,7 +30,7 @@ class _Group(NamedTuple):
     n_sensors: np.ndarray
     coincidence: np.ndarray
     n_saturated: np.ndarray
-    shape: list[Shape]
+    shape: Shapes
     signal: np.ndarray
 
 
@@ -118,8 +119,16 @@ def _group(detector, records: RawRecords, table: Table, settings: Settings, lost
 
 
 def _describe(detector, settings, windows, area, hits, hit_peak, integrals, dt) -> _Group:
-    shape = [shape_of(np.arange(len(w)) * float(dt), w, dt) for w in integrals.waveform]
+    shape = _shapes(windows, integrals, dt)
     return _finish(detector, settings, windows, area, hits, hit_peak, integrals.n_saturated, shape, dt)
+
+
+def _shapes(windows: Windows, integrals: Integrals, dt: int, first_piece: np.ndarray | None = None) -> Shapes:
+    waveform = np.concatenate([*integrals.waveform, np.zeros(0)])
+    offset = np.cumsum([0, *map(len, integrals.waveform)])
+    units = np.rint(waveform * _UNITS_PER_ADC).astype(np.int64)
+    start_ns = joint_time(windows.event, windows.start) * dt
+    return shapes_of(start_ns, offset, units, dt, first_piece=first_piece)
 
 
 def _merge(group: _Group, settings: Settings, dt: int) -> np.ndarray:
@@ -143,15 +152,7 @@ def _join(detector, settings, group, piece_of, hits, hit_peak, integrals, dt) ->
     last = np.append(first[1:], len(piece_of)) - 1
     old = group.windows
     windows = Windows(old.event[first], old.start[first], old.end[last])
-    shape = []
-    for a, b in zip(first, last, strict=True):
-        if a == b:
-            shape.append(group.shape[a])
-            continue
-        pieces = range(a, b + 1)
-        times = [np.arange(old.start[i] - old.start[a], old.end[i] - old.start[a]) for i in pieces]
-        joined = np.concatenate([integrals.waveform[i] for i in pieces])
-        shape.append(shape_of(np.concatenate(times) * float(dt), joined, dt))
+    shape = _shapes(old, integrals, dt, np.append(first, len(piece_of)))
     joined = _finish(
         detector, settings, windows, np.add.reduceat(group.area, first, axis=0), hits, piece_of[hit_peak],
         np.add.reduceat(group.n_saturated, first), shape, dt,
@@ -164,9 +165,7 @@ def _join(detector, settings, group, piece_of, hits, hit_peak, integrals, dt) ->
 def _finish(detector, settings, windows, area, hits, hit_peak, n_saturated, shape, dt) -> _Group:
     n = len(windows.event)
     n_top = detector.light.sensors.n_top
-    maximum = np.array([s.maximum_ns for s in shape]).reshape(n)
-    hit_time = (hits.maximum - windows.start[hit_peak] + 0.5) * dt
-    late = hit_time - maximum[hit_peak]
+    late = (hits.maximum - windows.start[hit_peak]) * dt - shape.maximum_ns[hit_peak]
     tight = (late >= -settings.coincidence.left_ns) & (late <= settings.coincidence.right_ns)
     coincidence = count_sensors(hit_peak[tight], hits.channel[tight], n)
     n_sensors = count_sensors(hit_peak, hits.channel, n)
@@ -175,7 +174,7 @@ def _finish(detector, settings, windows, area, hits, hit_peak, n_saturated, shap
         settings.classification,
         area_pe=total,
         area_fraction_top=area[:, :n_top].sum(axis=1) / np.where(total != 0, total, np.nan),
-        rise_time_ns=np.array([s.rise_ns for s in shape]).reshape(n),
+        rise_time_ns=shape.rise_ns,
         n_sensors=n_sensors,
         tight_coincidence=coincidence,
     )
@@ -194,8 +193,6 @@ def _assemble(detector: Detector, records: RawRecords, groups: list[_Group], set
     area = column(lambda g: g.area, (0, sensors.n_sensors)).astype(dtype)
     signal = column(lambda g: g.signal).astype(np.int8)
     begin, end = column(lambda g: g.windows.start), column(lambda g: g.windows.end)
-    shapes = column(lambda g: np.array(g.shape, np.float64).reshape(-1, len(Shape._fields)), (0, 6))
-    center, median, rise, width_50, width_90, _ = shapes.astype(dtype).T
     start_ns = np.zeros(records.n_events, np.int64)
     if records.event_time_ns is not None:
         start_ns = np.asarray(records.event_time_ns, np.int64)
@@ -213,11 +210,10 @@ def _assemble(detector: Detector, records: RawRecords, groups: list[_Group], set
         n_hits=column(lambda g: g.n_hits),
         n_sensors=column(lambda g: g.n_sensors),
         tight_coincidence=column(lambda g: g.coincidence),
-        center_time_ns=center,
-        median_time_ns=median,
-        rise_time_ns=rise,
-        width_50_ns=width_50,
-        width_90_ns=width_90,
+        center_time_ns=column(lambda g: g.shape.center_ns).astype(dtype),
+        decile_ns=column(lambda g: g.shape.decile_ns, (0, 11)).astype(dtype),
+        width_ns=column(lambda g: g.shape.width_ns, (0, 11)).astype(dtype),
+        goodness_of_split=np.full(len(event), np.nan, dtype),
         n_saturated=column(lambda g: g.n_saturated),
         signal=signal,
         x_mm=xy[:, 0],

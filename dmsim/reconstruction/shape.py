@@ -1,46 +1,52 @@
-"""Time quantiles of summed waveforms."""
+"""Times of area quantiles, centre and maximum of peaks."""
 
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
-_FRACTIONS = np.array([0.05, 0.10, 0.25, 0.50, 0.75, 0.95])
-_NAN = float("nan")
+from dmsim.reconstruction.host import shape as host
 
-
-class Shape(NamedTuple):
-    """Times from the peak's start, or differences of them [ns]."""
-
-    center_ns: float
-    median_ns: float
-    rise_ns: float
-    width_50_ns: float
-    width_90_ns: float
-    maximum_ns: float
+_TWENTIETHS = np.arange(21)
 
 
-def shape_of(time_ns: np.ndarray, waveform: np.ndarray, sample_ns: int) -> Shape:
-    """Quantiles of a waveform, linear inside a sample.
+class Shapes(NamedTuple):
+    """Times from each peak's start, and widths [ns]; NaN where the area is not positive."""
+
+    decile_ns: Float[np.ndarray, "peak 11"]  # when 0, 10, .. 100 % of the area have come
+    width_ns: Float[np.ndarray, "peak 11"]  # that the central 0, 10, .. 100 % of the area take
+    center_ns: Float[np.ndarray, "peak"]  # area-weighted mean
+    maximum_ns: Int[np.ndarray, "peak"]  # int64, start of the largest sample, the first of equals
+
+    @property
+    def rise_ns(self) -> Float[np.ndarray, "peak"]:
+        """From 10 % to 50 % of the area."""
+        return self.decile_ns[:, 5] - self.decile_ns[:, 1]
+
+
+def shapes_of(
+    start_ns: Int[np.ndarray, "piece"],
+    offset: Int[np.ndarray, "piece+1"],
+    total: Int[np.ndarray, "sample"],
+    dt: int,
+    *,
+    first_piece: Int[np.ndarray, "peak+1"] | None = None,
+) -> Shapes:
+    """Measure the shapes of summed waveforms.
+
+    Noise makes the running area dip: a quantile is where it is first reached, linear inside a sample; 0 % is
+    where the running area first rises above zero.
 
     Args:
-        time_ns: start of each sample, ascending, from the peak's start.
-        waveform: area in each sample, any unit; small negative values (noise) are allowed.
-        sample_ns: sampling interval.
-
-    Returns:
-        NaN quantiles if the total is not positive.
+        start_ns: of each piece, ascending.
+        offset: piece i has samples offset[i] to offset[i + 1].
+        total: whole-numbered area in each sample.
+        dt: sampling interval [ns].
+        first_piece: peak p is made of pieces first_piece[p] to first_piece[p + 1], with nothing between
+            them; if not given, each piece is a peak.
     """
-    weight = waveform.astype(np.float64)
-    total = weight.sum()
-    maximum = float(time_ns[np.argmax(weight)]) + sample_ns / 2
-    if not total > 0:
-        return Shape(_NAN, _NAN, _NAN, _NAN, _NAN, maximum)
-    center = float(np.sum(weight * (time_ns + sample_ns / 2)) / total)
-    # noise makes the running area dip: its first crossing of a level is that of its running maximum
-    running = np.maximum.accumulate(np.maximum(np.cumsum(weight), 0.0))
-    level = _FRACTIONS * total
-    sample = np.minimum(np.searchsorted(running, level), len(running) - 1)
-    before = np.where(sample > 0, running[sample - 1], 0.0)
-    step = np.maximum(running[sample] - before, np.finfo(np.float64).tiny)
-    t05, t10, t25, t50, t75, t95 = time_ns[sample] + np.clip((level - before) / step, 0, 1) * sample_ns
-    return Shape(center, float(t50), float(t50 - t10), float(t75 - t25), float(t95 - t05), maximum)
+    if first_piece is None:
+        first_piece = np.arange(len(start_ns) + 1)
+    times, center, maximum = host.quantile_times(first_piece, start_ns, offset, total, dt, _TWENTIETHS)
+    width = times[:, 10:] - times[:, 10::-1]
+    return Shapes(times[:, ::2], width, center, maximum)

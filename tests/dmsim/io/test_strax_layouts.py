@@ -4,6 +4,7 @@ import pytest
 from io_examples import assert_same, only_valid, random_peaks, random_records
 
 from dmsim.io import strax_peaks, strax_records
+from dmsim.strax_layout import POSITION_FIELDS
 
 SEEDS = range(8)
 
@@ -121,10 +122,11 @@ def test_peaks_round_trip(seed):
 def test_peaks_without_extra_fields_keep_what_strax_has(random):
     peaks = random_peaks(random)
     found = strax_peaks.peaks_from_strax(strax_peaks.peaks_to_strax(peaks, extra=False))
-    lost = ("event", "n_sensors", "x_mm", "y_mm", "area_top_pe", "center_time_ns")
+    lost = ("event", "n_sensors", "area_top_pe", "center_time_ns", "decile_ns", *POSITION_FIELDS)
     assert_same(found, peaks, except_for=lost)
     np.testing.assert_allclose(found.area_top_pe, peaks.area_top_pe, rtol=1e-6)
     np.testing.assert_allclose(found.center_time_ns, peaks.center_time_ns, atol=0.5)
+    np.testing.assert_allclose(found.decile_ns, peaks.decile_ns, atol=1e-3)
 
 
 def test_strax_measures_the_same_widths():
