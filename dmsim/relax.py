@@ -9,6 +9,7 @@ Forward values are exact (integers, real thresholds). Each rule is one of
 - *conditional*: what passed a threshold under Gaussian noise carries P / stop(P), P the probability to pass.
 - *finite-jump*: what a function of a count loses with one of the counted, times how likely that one is.
 - *straight-through*: the gradient of a smooth stand-in, the value of the hard one.
+- *jitter*: a decision margin > 0 is read as its probability when the margin is jittered by logistic noise.
 
 `finite_jumps` reruns the chain with moved counts instead: unbiased, and dearer.
 
@@ -73,6 +74,30 @@ def round_through(x: Float[Array, "..."]) -> Float[Array, "..."]:
     if tape is not None:
         return tape.note(jnp.round(x), x, jnp.ones_like(x), jnp.ones_like(x))
     return x + jax.lax.stop_gradient(jnp.round(x) - x)
+
+
+def decide(
+    margin: Float[Array, "..."], temperature: Float[Array, "..."] | float, *, straight_through: bool = False
+) -> Float[Array, "..."]:
+    """Probability that a decision is taken: that of margin + noise > 0 under logistic noise of this scale.
+
+    At temperature 0 it is the hard decision: 1 where margin > 0, else 0. A margin that is NaN decides
+    nothing: 0.
+
+    Args:
+        margin: signed distance from the threshold, any unit.
+        temperature: scale of the noise, >= 0, same unit.
+        straight_through: give the hard decision with this gradient.
+
+    Gradient: jitter (exact in margin and temperature; none at temperature 0), or straight-through.
+    """
+    defined = ~jnp.isnan(margin)
+    margin = jnp.where(defined, margin, 0.0)
+    warm = jnp.asarray(temperature) > 0
+    hard = (defined & (margin > 0)).astype(jnp.result_type(margin, float))
+    soft = jnp.where(defined, jax.nn.sigmoid(margin / jnp.where(warm, temperature, 1.0)), 0.0)
+    chosen = jnp.where(warm, soft, hard)
+    return hard + (chosen - stop(chosen)) if straight_through else chosen
 
 
 def weight(x: Float[Array, "..."]) -> Float[Array, "..."]:
