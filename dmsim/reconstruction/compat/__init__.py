@@ -1,0 +1,7 @@
+"""Hits and peaks with strax's integers, bit for bit, and with its quirks: docs/physics/strax-compatibility.md.
+
+Loads numba: imported only where it is used.
+"""
+
+from dmsim.reconstruction.compat.chain import Found as Found
+from dmsim.reconstruction.compat.chain import find as find

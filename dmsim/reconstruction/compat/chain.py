@@ -1,0 +1,115 @@
+"""raw_records -> hits and peaks, with strax's integers: the steps in straxen's order."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dmsim.detector import Detector
+from dmsim.reconstruction.compat import features, properties, saturation, splitting, windows
+from dmsim.reconstruction.compat import find_hits as finder
+from dmsim.reconstruction.compat.intervals import by_time
+from dmsim.reconstruction.compat.pulses import links, records_of
+from dmsim.reconstruction.compat.waveform import sum_waveforms
+from dmsim.reconstruction.settings import Settings
+
+
+class Found(NamedTuple):
+    """What strax's chain makes of a chunk of raw_records, in strax's layouts."""
+
+    records: np.ndarray  # baseline off, upright, zero outside of hits, restored where saturated
+    hits: np.ndarray  # all, sorted by time
+    lone_hits: np.ndarray  # those in no peak, integrated
+    peaks: np.ndarray
+
+
+def find(
+    detector: Detector,
+    raw_records: np.ndarray,
+    *,
+    settings: Settings | None = None,
+    pe_per_adc: np.ndarray | None = None,
+    chunk_ns: tuple[int, int] | None = None,
+) -> Found:
+    """Hits and peaks of one chunk as strax 2.2 and straxen's default settings find them.
+
+    Args:
+        detector: number of sensors, gain and threshold.
+        raw_records: in strax's layout, sorted by time, of one sample width; of whole pulses.
+        settings: sections hits, clustering, splitting, saturation and coincidence; the defaults if None.
+        pe_per_adc: PE per ADC count and sample of each channel, 0 for one that is off; the detector's if
+            None. In float32 or float64: strax's sums depend on it.
+        chunk_ns: start and end of the chunk, at which peaks are cut; nothing is cut if None.
+
+    Returns:
+        Records, hits, lone hits and peaks.
+
+    Raises:
+        ValueError: if raw_records are not whole pulses in strax's layout, or do not fit the detector.
+
+    Gradient: none.
+    """
+    settings = (settings or Settings()).resolved(detector)
+    n_sensors, n_top = detector.light.sensors.n_sensors, detector.light.sensors.n_top
+    if pe_per_adc is None:
+        pe_per_adc = np.full(n_sensors, 1 / float(detector.electronics.adc_per_pe))
+    if len(pe_per_adc) != n_sensors:
+        raise ValueError(f"pe_per_adc has {len(pe_per_adc)} channels: detector {detector.name} has {n_sensors}")
+    records = records_of(raw_records, baseline_samples=settings.hits.baseline_samples)
+    if len(records) and records["channel"].max() >= n_sensors:
+        raise ValueError(
+            f"raw_records.channel reaches {records['channel'].max()}: detector {detector.name} has {n_sensors} "
+            "sensors: the records are from another detector"
+        )
+    before, after = links(records)
+    hits = _hits(records, settings, n_sensors)
+    grouping = settings.clustering
+    if len(records):
+        dt = int(records["dt"][0])
+        extension = int(grouping.left_extension_ns), int(grouping.right_extension_ns)
+        left, right = (-(-ns // dt) for ns in extension)
+        finder.cut_outside(records, hits, before, after, left=left, right=right)
+    else:
+        dt, extension = 1, (0, 0)
+    hits = by_time(hits[pe_per_adc[hits["channel"]] != 0])
+    start, end = chunk_ns if chunk_ns is not None else _everything(hits, extension)
+    peaks = windows.find_peaks(hits, pe_per_adc, grouping)
+    windows.clip(peaks, start, end)
+    peak_of = windows.contained(hits, peaks)
+    lone, hitlets = hits[peak_of < 0], hits[peak_of >= 0]
+    bounds = {"extension_ns": extension}
+    windows.integration_bounds(
+        lone, records, (peaks["time"], windows.end_ns(peaks)), within_record=True, **bounds
+    )
+    windows.integrate_lone(lone, records)
+    windows.integration_bounds(
+        hitlets, records, windows.outside(peaks, start, end), within_record=False, **bounds
+    )
+    windows.to_hitlets(hitlets)
+    hitlets = by_time(hitlets)
+    windows.clip(hitlets, start, end)
+
+    def measure(some: np.ndarray, rows: np.ndarray | None = None) -> None:
+        sum_waveforms(some, hitlets, records, before, after, pe_per_adc, n_top=n_top, rows=rows)
+        properties.describe(some, n_top=n_top, rows=rows)
+
+    measure(peaks)
+    peaks = splitting.split(peaks, settings.splitting, dt=dt, measure=measure)
+    if settings.saturation.correct:
+        measure(peaks, saturation.restore(peaks, records, pe_per_adc, settings.saturation))
+    features.add_hit_features(peaks, hitlets, settings.coincidence)
+    return Found(records, hits, lone, peaks)
+
+
+def _hits(records: np.ndarray, settings: Settings, n_sensors: int) -> np.ndarray:
+    amplitude, noise = (
+        np.full(n_sensors, float(value)) for value in (settings.hits.threshold_adc, settings.hits.threshold_rms)
+    )
+    return finder.find_hits(records, amplitude, noise)
+
+
+def _everything(hits: np.ndarray, extension: tuple[int, int]) -> tuple[int, int]:
+    """A chunk that no peak reaches out of."""
+    if not len(hits):
+        return 0, 0
+    margin = max(extension) + 1
+    return int(hits["time"][0]) - margin, int(windows.end_ns(hits).max()) + margin

@@ -1,0 +1,136 @@
+"""Waveform of each peak, summed over its hits' integration windows, and squeezed into 200 samples."""
+
+import numba
+import numpy as np
+
+from dmsim.reconstruction.compat.intervals import CACHED, overlap
+from dmsim.strax_layout import N_WAVEFORM
+
+
+def sum_waveforms(
+    peaks: np.ndarray,
+    hitlets: np.ndarray,
+    records: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    pe_per_adc: np.ndarray,
+    *,
+    n_top: int,
+    rows: np.ndarray | None = None,
+) -> None:
+    """Fill data, data_top, data_start, areas and saturation of peaks; length and dt change with it.
+
+    Args:
+        peaks: sorted by time, of the records' dt; changed in place.
+        hitlets: sorted by time; their time and length are those of integration.
+        records: that they were found in.
+        before: rows of the fragments before, from `links`.
+        after: and of those after.
+        pe_per_adc: of each channel.
+        n_top: channels below it are on top.
+        rows: peaks to do, ascending; all if None.
+    """
+    if not len(peaks) or not len(records) or not len(hitlets):
+        return
+    if rows is None:
+        rows = np.arange(len(peaks))
+    columns = [
+        peaks[name]
+        for name in (
+            "time", "length", "dt", "area", "area_per_channel", "saturated_channel", "n_saturated_channels",
+            "data", "data_top", "data_start",
+        )
+    ]  # fmt: skip
+    _sum(rows, *columns, hitlets, records, before, after, pe_per_adc, n_top)
+
+
+@numba.njit(**CACHED)
+def _sum(
+    rows, time, length, dt_of, area, per_channel, saturated, n_saturated, data, data_top, data_start,
+    hitlets, records, before, after, pe_per_adc, n_top,
+):  # fmt: skip
+    longest = 0
+    for p in rows:
+        longest = max(longest, length[p])
+    total, top = np.zeros(longest, np.float32), np.zeros(longest, np.float32)
+    channel_area = np.zeros(per_channel.shape[1], np.float32)
+    dt = np.int64(records["dt"][0])
+    n_record = records["data"].shape[1]
+    first = 0
+    for p in rows:
+        n = np.int64(length[p])
+        start = time[p]
+        total[:n] = 0
+        top[:n] = 0
+        channel_area[:] = 0
+        area[p] = 0
+        while first < len(hitlets) and hitlets["time"][first] + hitlets["length"][first] * dt <= start:
+            first += 1
+        if first == len(hitlets):
+            break  # as strax: peaks behind the last hit stay as they are
+        for h in range(first, len(hitlets)):
+            h_time, h_length = hitlets["time"][h], np.int64(hitlets["length"][h])
+            shift = (start - h_time) // dt
+            if shift <= -n:
+                break
+            if h_length <= shift:
+                continue
+            h_first, h_last, p_first, _ = overlap(h_time // dt, h_length, start // dt, n)
+            row, channel = hitlets["record_i"][h], hitlets["channel"][h]
+            to_pe = pe_per_adc[channel]
+            here = np.float32(0)
+            full = False
+            # the fragment before, the hit's own, the one after: in order of time
+            for part in range(3):
+                source = row
+                if part == 0:
+                    source = before[row] if hitlets["left_integration"][h] < 0 else -1
+                elif part == 2:
+                    source = after[row] if hitlets["right_integration"][h] > n_record else -1
+                if source < 0:
+                    continue
+                w_first, w_last, r_first, _ = overlap(
+                    h_time // dt, h_length, records["time"][source] // dt, np.int64(records["length"][source])
+                )
+                baseline = records["baseline"][source]
+                factor = 2 ** np.int64(records["amplitude_bit_shift"][source])
+                fraction = float(baseline % 1)
+                highest = -(2**15)
+                for w in range(w_first, w_last):
+                    sample = records["data"][source, w - w_first + r_first]
+                    highest = max(highest, sample)
+                    if h_first <= w < h_last:
+                        pe = np.float32(np.float32(factor * sample + fraction) * to_pe)
+                        at = p_first + w - h_first
+                        total[at] += pe
+                        if channel < n_top:
+                            top[at] += pe
+                        here += pe
+                # saturated if the highest sample takes the whole baseline, inside of this peak or not
+                full |= w_last > w_first and highest * factor >= np.int16(baseline)
+            if full:
+                saturated[p, channel] = 1
+            channel_area[channel] += here
+            area[p] += here
+        length[p], dt_of[p] = _squeeze(n, dt_of[p], total, top, data[p], data_top[p], data_start[p])
+        count = 0
+        for channel in range(len(channel_area)):
+            per_channel[p, channel] = channel_area[channel]
+            count += saturated[p, channel]
+        n_saturated[p] = count
+
+
+@numba.njit(**CACHED)
+def _squeeze(n, dt, total, top, data, data_top, data_start):
+    """Store a waveform in at most 200 samples; what is left over of a coarser sample at the end is lost."""
+    factor = -(-n // N_WAVEFORM)
+    n_kept = n // factor if factor > 0 else 0
+    for k in range(n_kept):
+        both, up = np.float32(0), np.float32(0)
+        for s in range(k * factor, (k + 1) * factor):
+            both += total[s]
+            up += top[s]
+        data[k], data_top[k] = both, up
+    for s in range(min(n, len(data_start))):
+        data_start[s] = total[s]
+    return n_kept, dt * max(factor, 1)
