@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from dmsim.reconstruction.host import shape as host
 
 _TWENTIETHS = np.arange(21)
+_10_AND_50_PERCENT = np.array([2, 10])
 
 
 class Shapes(NamedTuple):
@@ -47,6 +48,18 @@ def shapes_of(
     """
     if first_piece is None:
         first_piece = np.arange(len(start_ns) + 1)
-    times, center, maximum = host.quantile_times(first_piece, start_ns, offset, total, dt, _TWENTIETHS)
+    times, center, maximum = host.quantile_times(
+        first_piece, start_ns, offset[:-1], offset[1:], total, dt, _TWENTIETHS
+    )
     width = times[:, 10:] - times[:, 10::-1]
     return Shapes(times[:, ::2], width, center, maximum)
+
+
+def rise_times(
+    begin: Int[np.ndarray, "range"], end: Int[np.ndarray, "range"], total: Int[np.ndarray, "sample"], dt: int
+) -> Float[np.ndarray, "range"]:
+    """Time from 10 % to 50 % of the area of runs of samples [ns]; NaN where the area is not positive."""
+    n = len(begin)
+    start_ns = np.zeros(n, np.int64)
+    times, _, _ = host.quantile_times(np.arange(n + 1), start_ns, begin, end, total, dt, _10_AND_50_PERCENT)
+    return times[:, 1] - times[:, 0]

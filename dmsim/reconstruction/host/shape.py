@@ -5,7 +5,7 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def quantile_times(first_piece, start_ns, offset, total, dt, twentieths):
+def quantile_times(first_piece, start_ns, begin, end, total, dt, twentieths):
     """Times of area quantiles, centre and maximum of peaks that are made of one or several pieces.
 
     The running area is linear inside a sample and constant between pieces. A level is where it is first
@@ -15,7 +15,8 @@ def quantile_times(first_piece, start_ns, offset, total, dt, twentieths):
     Args:
         first_piece: int64 [peak + 1]; peak p is made of pieces first_piece[p] to first_piece[p + 1].
         start_ns: int64 [piece], ascending.
-        offset: int64 [piece + 1], samples of each piece.
+        begin: int64 [piece], its first sample in `total`.
+        end: int64 [piece], one past its last.
         total: int64 [sample], summed waveforms.
         dt: ns a sample.
         twentieths: int64 [level], ascending, 0 to 20.
@@ -32,13 +33,13 @@ def quantile_times(first_piece, start_ns, offset, total, dt, twentieths):
         first, last = first_piece[peak], first_piece[peak + 1]
         if first == last:
             continue
-        begin_ns = start_ns[first]
+        peak_ns = start_ns[first]
         area, moment = np.int64(0), 0.0
         largest = np.iinfo(np.int64).min
         for piece in range(first, last):
-            late = start_ns[piece] - begin_ns
-            low = offset[piece]
-            for i in range(low, offset[piece + 1]):
+            late = start_ns[piece] - peak_ns
+            low = begin[piece]
+            for i in range(low, end[piece]):
                 w = total[i]
                 time = late + (i - low) * dt
                 area += w
@@ -51,9 +52,9 @@ def quantile_times(first_piece, start_ns, offset, total, dt, twentieths):
         center[peak] = moment / area
         level, before = 0, np.int64(0)
         for piece in range(first, last):
-            late = start_ns[piece] - begin_ns
-            low = offset[piece]
-            for i in range(low, offset[piece + 1]):
+            late = start_ns[piece] - peak_ns
+            low = begin[piece]
+            for i in range(low, end[piece]):
                 w = total[i]
                 after = before + w
                 while level < n_levels:

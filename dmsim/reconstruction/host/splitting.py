@@ -5,9 +5,59 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def _window(prefix, boundary, n, half):
-    """Sum of the samples within `half` of a boundary, from their prefix sums."""
-    return prefix[min(boundary + half, n)] - prefix[max(boundary - half, 0)]
+def _around(prefix, boundary, n, half):
+    """Sum of the samples within `half` of a boundary from their prefix sums, and how many they are."""
+    low, high = max(boundary - half, 0), min(boundary + half, n)
+    return prefix[high] - prefix[low], high - low
+
+
+@njit(cache=True, nogil=True)
+def _longest(begin, end):
+    longest = 0
+    for j in range(len(begin)):
+        longest = max(longest, end[j] - begin[j])
+    return longest
+
+
+@njit(cache=True, nogil=True)
+def _highest_mean(prefix, n, half):
+    highest = 0.0
+    for k in range(n + 1):
+        area, width = _around(prefix, k, n, half)
+        highest = max(highest, area / width)
+    return highest
+
+
+@njit(cache=True, nogil=True)
+def _best_break(waveform, half, signed, weight, moment):
+    """Goodness and boundary of one waveform; the last three arrays are room for n + 1 prefix sums each."""
+    n = len(waveform)
+    for i in range(n):
+        light = float(max(waveform[i], 0))
+        signed[i + 1] = signed[i] + waveform[i]
+        weight[i + 1] = weight[i] + light
+        moment[i + 1] = moment[i] + light * i
+    if not weight[n] > 0:
+        return 0.0, 0
+    mean, deviation = moment[n] / weight[n], 0.0
+    for i in range(n):
+        deviation += float(max(waveform[i], 0)) * (i - mean) ** 2
+    highest = _highest_mean(signed, n, half) if half > 0 else 0.0
+    best, first, last = 0.0, 0, 0
+    for k in range(1, n):
+        left, right = weight[k], weight[n] - weight[k]
+        if not (left > 0 and right > 0):
+            continue  # all light on one side: nothing is split, and deviation may be zero
+        apart = (moment[n] - moment[k]) / right - moment[k] / left
+        value = left * right / weight[n] * apart**2 / deviation
+        if highest > 0:
+            area, width = _around(signed, k, n, half)
+            value *= 1 - max(area / width, 0.0) / highest
+        if value > best:
+            best, first, last = value, k, k
+        elif value == best and best > 0 and last == k - 1:
+            last = k
+    return best, (first + last) // 2
 
 
 @njit(cache=True, nogil=True)
@@ -19,9 +69,12 @@ def natural_breaks(begin, end, total, half):
         (1 - (SSD left + SSD right) / SSD) (1 - mean around k / largest such mean)
 
     where SSD is the weighted sum of squared deviations from the weighted mean time, and means are over
-    `half` samples on either side, or as many as there are. SSD left + SSD right = SSD - (weight left x
-    weight right / weight) x (difference of the mean times)^2, so that prefix sums give all boundaries in one
-    pass. The middle of the first run of equals is taken: a gap without light is cut half-way.
+    `half` samples on either side, or as many as there are, of the samples as they are. As
+
+        SSD - SSD left - SSD right = (weight left x weight right / weight) (difference of the mean times)^2
+
+    prefix sums give all boundaries in one pass. Of a run of equals the middle is taken: a gap without light
+    is cut half-way.
 
     Source: Jenks' natural breaks, as strax's NaturalBreaksSplitter uses them with split_low; restated.
 
@@ -34,50 +87,12 @@ def natural_breaks(begin, end, total, half):
     Returns:
         Goodness (0 where nothing can be split) and boundary (from `begin`; 0: none) of each waveform.
     """
-    n_waveforms = len(begin)
-    goodness, cut = np.zeros(n_waveforms), np.zeros(n_waveforms, np.int64)
-    longest = 0
-    for j in range(n_waveforms):
-        longest = max(longest, end[j] - begin[j])
-    signed = np.zeros(longest + 1, np.int64)
-    weight, moment = np.zeros(longest + 1), np.zeros(longest + 1)
-    for j in range(n_waveforms):
-        n = end[j] - begin[j]
-        for i in range(n):
-            w = total[begin[j] + i]
-            light = float(max(w, 0))
-            signed[i + 1] = signed[i] + w
-            weight[i + 1] = weight[i] + light
-            moment[i + 1] = moment[i] + light * i
-        if n < 2 or not weight[n] > 0:
-            continue
-        mean, deviation = moment[n] / weight[n], 0.0
-        for i in range(n):
-            w = total[begin[j] + i]
-            if w > 0:
-                deviation += float(w) * (i - mean) ** 2
-        if not deviation > 0:
-            continue
-        highest = 0.0
-        if half > 0:
-            for k in range(n + 1):
-                width = min(k + half, n) - max(k - half, 0)
-                highest = max(highest, _window(signed, k, n, half) / width)
-        best, first, last = 0.0, 0, 0
-        for k in range(1, n):
-            left, right = weight[k], weight[n] - weight[k]
-            if not (left > 0 and right > 0):
-                continue
-            apart = (moment[n] - moment[k]) / right - moment[k] / left
-            value = left * right / weight[n] * apart**2 / deviation
-            if highest > 0:
-                width = min(k + half, n) - max(k - half, 0)
-                value *= 1 - max(_window(signed, k, n, half) / width, 0.0) / highest
-            if value > best:
-                best, first, last = value, k, k
-            elif value == best and last == k - 1 and best > 0:
-                last = k
-        goodness[j], cut[j] = best, (first + last) // 2
+    goodness, cut = np.zeros(len(begin)), np.zeros(len(begin), np.int64)
+    room = _longest(begin, end) + 1
+    signed, weight, moment = np.zeros(room, np.int64), np.zeros(room), np.zeros(room)
+    for j in range(len(begin)):
+        if end[j] - begin[j] > 1:
+            goodness[j], cut[j] = _best_break(total[begin[j] : end[j]], half, signed, weight, moment)
     return goodness, cut
 
 
@@ -94,27 +109,24 @@ def minimum_and_sides(begin, end, total, half):
     Returns:
         Both sums, for boundaries 1 to n - 1 of each waveform in turn, and where each waveform's begin.
     """
-    n_waveforms = len(begin)
-    first = np.zeros(n_waveforms + 1, np.int64)
-    longest = 0
-    for j in range(n_waveforms):
-        n = end[j] - begin[j]
-        first[j + 1] = first[j] + max(n - 1, 0)
-        longest = max(longest, n)
+    first = np.zeros(len(begin) + 1, np.int64)
+    for j in range(len(begin)):
+        first[j + 1] = first[j] + max(end[j] - begin[j] - 1, 0)
     minimum, side = np.zeros(first[-1], np.int64), np.zeros(first[-1], np.int64)
-    prefix, after = np.zeros(longest + 1, np.int64), np.zeros(longest + 1, np.int64)
-    for j in range(n_waveforms):
+    room = _longest(begin, end) + 1
+    prefix, after = np.zeros(room, np.int64), np.zeros(room, np.int64)
+    for j in range(len(begin)):
         n = end[j] - begin[j]
         if n < 2:
             continue
         for i in range(n):
             prefix[i + 1] = prefix[i] + total[begin[j] + i]
-        after[n] = _window(prefix, n, n, half)
+        after[n] = _around(prefix, n, n, half)[0]
         for k in range(n - 1, 0, -1):
-            after[k] = max(after[k + 1], _window(prefix, k, n, half))
-        before = _window(prefix, 0, n, half)
+            after[k] = max(after[k + 1], _around(prefix, k, n, half)[0])
+        before = _around(prefix, 0, n, half)[0]
         for k in range(1, n):
-            here = _window(prefix, k, n, half)
+            here = _around(prefix, k, n, half)[0]
             before = max(before, here)
             minimum[first[j] + k - 1] = here
             side[first[j] + k - 1] = min(before, after[k])
@@ -123,22 +135,20 @@ def minimum_and_sides(begin, end, total, half):
 
 @njit(cache=True, nogil=True)
 def largest_in_each(values, first):
-    """Largest value of each group and the middle of its first run of equals, from the group's begin; -1: empty.
+    """Largest value of each group and the middle of its first run of equals, from the group's begin.
 
     Args:
         values: float64 [item].
-        first: int64 [group + 1].
+        first: int64 [group + 1], each group with at least one item.
     """
     n_groups = len(first) - 1
-    largest, at = np.full(n_groups, -np.inf), np.full(n_groups, -1, np.int64)
+    largest, at = np.full(n_groups, -np.inf), np.zeros(n_groups, np.int64)
     for group in range(n_groups):
-        begin = first[group]
-        low = high = -1
-        for i in range(begin, first[group + 1]):
+        low = high = first[group]
+        for i in range(first[group], first[group + 1]):
             if values[i] > largest[group]:
                 largest[group], low, high = values[i], i, i
-            elif values[i] == largest[group] and high == i - 1 and low >= 0:
+            elif values[i] == largest[group] and high == i - 1:
                 high = i
-        if low >= 0:
-            at[group] = (low + high) // 2 - begin
+        at[group] = (low + high) // 2 - first[group]
     return largest, at
