@@ -314,25 +314,64 @@ class Peaks(eqx.Module):
 
 
 class Events(eqx.Module):
-    """Main S1 and S2 of each event, one row an event; NaN (or -1) where there is none. Host arrays."""
+    """One row an event: its main S1 and S2, the alternates to them, and what else is in its window.
+
+    NaN, or -1 for whole numbers, where there is none; areas of what lies around the main signals are 0
+    there. Host arrays, sorted by event.
+    """
 
     event: Int[np.ndarray, "event"]
     time_ns: Int[np.ndarray, "event"]  # int64, of the main S1 (else S2) on the detector's clock
+    start_ns: Int[np.ndarray, "event"]  # of the event's window; by number: of its first peak
+    end_ns: Int[np.ndarray, "event"]  # of the event's window; by number: of its last peak
+    n_peaks: Int[np.ndarray, "event"]
+    n_s1: Int[np.ndarray, "event"]
+    n_s2: Int[np.ndarray, "event"]
+    n_triggers: Int[np.ndarray, "event"]  # S2s that would make an event alone; 2 or more: pile-up
+    # main signals
     s1_pe: Float[np.ndarray, "event"]
     s2_pe: Float[np.ndarray, "event"]
     cs1_pe: Float[np.ndarray, "event"]
-    cs2_pe: Float[np.ndarray, "event"]
+    cs2_pe: Float[np.ndarray, "event"]  # top and bottom, each corrected by its own
+    cs2_bottom_pe: Float[np.ndarray, "event"]
     drift_time_ns: Float[np.ndarray, "event"]  # S2 centre minus S1 centre
-    x_mm: Float[np.ndarray, "event"]
+    x_mm: Float[np.ndarray, "event"]  # of the deposit: the drift field's distortion is undone
     y_mm: Float[np.ndarray, "event"]
     z_mm: Float[np.ndarray, "event"]
+    x_error_mm: Float[np.ndarray, "event"]  # of the main S2's place
+    y_error_mm: Float[np.ndarray, "event"]
+    xy_correlation: Float[np.ndarray, "event"]
+    xy_misfit: Float[np.ndarray, "event"]
+    x_observed_mm: Float[np.ndarray, "event"]  # of the main S2 at the surface
+    y_observed_mm: Float[np.ndarray, "event"]
     s1_area_fraction_top: Float[np.ndarray, "event"]
     s2_area_fraction_top: Float[np.ndarray, "event"]
     s2_width_50_ns: Float[np.ndarray, "event"]
-    n_s1: Int[np.ndarray, "event"]
-    n_s2: Int[np.ndarray, "event"]
-    s1_peak: Int[np.ndarray, "event"]  # row in Peaks, -1 if none
+    energy_kev: Float[np.ndarray, "event"]  # of an electronic recoil: light and charge together
+    energy_light_kev: Float[np.ndarray, "event"]
+    energy_charge_kev: Float[np.ndarray, "event"]
+    # alternates: the next largest that could be the partner of the other main signal
+    alt_s1_pe: Float[np.ndarray, "event"]
+    alt_s2_pe: Float[np.ndarray, "event"]
+    alt_cs1_pe: Float[np.ndarray, "event"]  # at the main S2's place and the main drift time
+    alt_cs2_pe: Float[np.ndarray, "event"]  # at its own place and drift time
+    alt_s1_drift_time_ns: Float[np.ndarray, "event"]  # main S2 centre minus alternate S1 centre
+    alt_s2_drift_time_ns: Float[np.ndarray, "event"]  # alternate S2 centre minus main S1 centre
+    alt_s2_x_observed_mm: Float[np.ndarray, "event"]
+    alt_s2_y_observed_mm: Float[np.ndarray, "event"]
+    ambiguous_s1: Int[np.ndarray, "event"]  # 1 where the alternate is nearly as large as the main one
+    ambiguous_s2: Int[np.ndarray, "event"]
+    # around the main signals
+    s2_before_pe: Float[np.ndarray, "event"]  # sum of S2s before the main one
+    largest_s2_before_pe: Float[np.ndarray, "event"]
+    largest_s2_after_pe: Float[np.ndarray, "event"]
+    largest_unknown_before_pe: Float[np.ndarray, "event"]  # before the main S1, or S2 if there is none
+    largest_unknown_between_pe: Float[np.ndarray, "event"]  # between main S1 and S2
+    # rows in Peaks, -1 if none
+    s1_peak: Int[np.ndarray, "event"]
     s2_peak: Int[np.ndarray, "event"]
+    alt_s1_peak: Int[np.ndarray, "event"]
+    alt_s2_peak: Int[np.ndarray, "event"]
 
     def __len__(self) -> int:
         """Number of events."""

@@ -14,7 +14,6 @@ from dmsim.detector.drift_map import DriftMap
 from dmsim.records import Deposits, ElectronClouds, Quanta
 
 _SURVIVAL, _GAIN, _PLACE = range(3)  # counters of the draws of a deposit
-_LIFETIME_POINTS = 32  # on the way up, where the lifetime is a map
 
 
 def diffusion_mm(diffusion_cm2_per_s, drift_time_ns):
@@ -44,10 +43,8 @@ def _straight(detector: Detector, deposits: Deposits) -> Drift:
     if electrons.lifetime_map is None:
         survival = electrons.survival(time_ns)
     else:
-        share = (jnp.arange(_LIFETIME_POINTS, dtype=liquid_time.dtype) + 0.5) / _LIFETIME_POINTS
-        r_mm = relax.safe_sqrt(deposits.x_mm**2 + deposits.y_mm**2)
-        lifetime_us = electrons.lifetime_map(r_mm[:, None], deposits.z_mm[:, None] * share)
-        survival = jnp.exp(-liquid_time * 1e-3 * jnp.mean(1 / lifetime_us, axis=1))
+        rate = electrons.attachment_per_us(deposits.x_mm, deposits.y_mm, deposits.z_mm)
+        survival = jnp.exp(-liquid_time * 1e-3 * rate)
     return Drift(
         time_ns=time_ns,
         survival=survival,

@@ -23,6 +23,8 @@ from dmsim.detector.pulses import Afterpulses, DarkCounts, Noise
 from dmsim.detector.quantities import leaf, leaves, setting, supplied
 from dmsim.detector.yields import QuantaParameters
 
+_LIFETIME_POINTS = 32  # on the way up, where the lifetime is a map
+
 
 class Xenon(eqx.Module):
     """State of the liquid and the drift field in it."""
@@ -65,6 +67,20 @@ class Electrons(eqx.Module):
     def z_mm(self, drift_time_ns: Float[Array, "..."]) -> Float[Array, "..."]:
         """Depth that belongs to a drift time. Gradient: exact."""
         return -(drift_time_ns - self.surface_delay_ns) * self.drift_speed_mm_per_us * 1e-3
+
+    def attachment_per_us(
+        self, x_mm: Float[Array, "..."], y_mm: Float[Array, "..."], z_mm: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """Mean of 1 / lifetime straight up from a place: of the lifetime map where there is one.
+
+        Gradient: exact.
+        """
+        if self.lifetime_map is None:
+            return jnp.broadcast_to(1 / self.lifetime_us, jnp.shape(z_mm))
+        share = (jnp.arange(_LIFETIME_POINTS, dtype=z_mm.dtype) + 0.5) / _LIFETIME_POINTS
+        r_mm = relax.safe_sqrt(x_mm**2 + y_mm**2)
+        lifetime_us = self.lifetime_map(r_mm[..., None], z_mm[..., None] * share)
+        return jnp.mean(1 / lifetime_us, axis=-1)
 
     def survival(self, drift_time_ns: Float[Array, "..."]) -> Float[Array, "..."]:
         """Probability not to be attached before the surface, where no time is spent in liquid any more.

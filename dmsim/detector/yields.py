@@ -79,6 +79,10 @@ class WorkFunction(eqx.Module):
     charge_scale: Scalar = 1.0  # on every charge yield but the alphas', with the quanta kept
     recoil_scale: Scalar = 1.0  # on the quanta of nuclear recoils and alphas, whose yields do not come from W
 
+    def quantum_ev(self, density_g_per_cm3: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Energy a quantum, W [eV]. Gradient: exact."""
+        return self.scale * (self.offset_ev - self.slope_ev_cm3_per_g * density_g_per_cm3)
+
     @classmethod
     def exo200(cls) -> "WorkFunction":
         """W of EXO-200, 11.5 eV at 2.88 g/cm3, with the charge that NEST puts beside it.

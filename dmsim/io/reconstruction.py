@@ -10,6 +10,7 @@ from dmsim.io.parquet import TableReader
 from dmsim.io.tables import unpack_events, unpack_peaks
 from dmsim.records import Events, Peaks
 
+_PEAK_ROWS = ("s1_peak", "s2_peak", "alt_s1_peak", "alt_s2_peak")
 Rows = TypeVar("Rows", Peaks, Events)
 
 
@@ -20,7 +21,7 @@ def read_reconstruction(out: Path | str) -> tuple[Peaks, Events]:
         out: output folder of `dmsim reconstruct`.
 
     Returns:
-        Peaks, and events whose s1_peak and s2_peak are rows of all these peaks.
+        Peaks, and events whose s1_peak, s2_peak and alternates are rows of all these peaks.
 
     Raises:
         ValueError: if a table is missing, unfinished, damaged or foreign.
@@ -36,7 +37,7 @@ def read_reconstruction(out: Path | str) -> tuple[Peaks, Events]:
     events = []
     for table, offset in zip(event_table, offsets, strict=False):
         part = unpack_events(table, origin=event_table.folder)
-        rows = {name: getattr(part, name) for name in ("s1_peak", "s2_peak")}
+        rows = {name: getattr(part, name) for name in _PEAK_ROWS}
         moved = {name: np.where(row >= 0, row + offset, -1) for name, row in rows.items()}
         events.append(replace(part, **moved))
     return _join(peaks), _join(events)

@@ -1,6 +1,7 @@
 """From records back to events."""
 
 from dmsim import reconstruction
+from dmsim.charge import prepare
 from dmsim.detector import Detector
 from dmsim.records import Events, Peaks, RawRecords
 
@@ -31,6 +32,7 @@ def reconstruct(
     """
     if mode != "hard":
         raise ValueError(f"mode is {mode!r}: only 'hard' is there in this version")
+    detector = prepare(detector)  # the inverse of the drift needs its map
     peaks = reconstruction.find_peaks(detector, records, settings=settings)
     events = reconstruction.build_events(
         detector, peaks, n_events=records.n_events, first_event=int(records.first_event), settings=settings

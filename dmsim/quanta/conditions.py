@@ -31,7 +31,7 @@ class Yields(eqx.Module):
 
 def quantum_ev(work: WorkFunction, density_g_per_cm3: Float[Array, "..."]) -> Float[Array, "..."]:
     """Energy a quantum, W [eV]. Gradient: exact."""
-    return work.scale * (work.offset_ev - work.slope_ev_cm3_per_g * density_g_per_cm3)
+    return work.quantum_ev(density_g_per_cm3)
 
 
 def exciton_limit(work: WorkFunction, density_g_per_cm3: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -3,6 +3,10 @@
 Works on recorded data alone: it knows the detector's parameters, never the simulation's truth.
 """
 
+from dmsim.reconstruction.energy import combined_energy_kev as combined_energy_kev
+from dmsim.reconstruction.event_building import carry_over as carry_over
+from dmsim.reconstruction.event_building import event_windows as event_windows
+from dmsim.reconstruction.event_building import reach_ns as reach_ns
 from dmsim.reconstruction.events import build_events as build_events
 from dmsim.reconstruction.peaks import find_peaks as find_peaks
 from dmsim.reconstruction.settings import Settings as Settings

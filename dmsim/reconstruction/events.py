@@ -1,66 +1,57 @@
-"""Peaks -> Events: the main S1 and S2 of each event, drift time, depth and corrected areas."""
+"""Peaks -> Events: windows, main and alternate signals, place, corrected areas and energy."""
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dmsim.detector import Detector
-from dmsim.reconstruction.settings import Settings
-from dmsim.records import Events, Peaks, Signal
+from dmsim.reconstruction import event_margins as margins
+from dmsim.reconstruction.corrections import corrections, delay_offset_ns  # noqa: F401  the offset of its drift times
+from dmsim.reconstruction.energy import combined_energy_kev
+from dmsim.reconstruction.event_building import EventWindows, cathode_drift_ns, event_windows, triggers
+from dmsim.reconstruction.settings import EventBuilding, Settings
+from dmsim.records import Events, Peaks
+
+_NEVER = np.iinfo(np.int64).max
 
 
-def delay_offset_ns(detector: Detector) -> float:
-    """Mean of (S2 centre - S1 centre) minus the electrons' drift time [ns].
+class _Rows(NamedTuple):
+    """Which peaks each event may have: first .. last - 1 of `order`, those that end by `until_ns`."""
 
-    An S2's light comes over the gap's transit, uniformly, and then after the gas's scintillation; an S1's
-    after the liquid's singlet or triplet decay. Recombination adds tens of ns to an S1, with an energy
-    that is not known here: below 0.1 mm at any drift speed of the presets, and left out. What both share
-    (propagation, transit in the sensor, pulse shape) cancels.
-    """
-    gas, liquid = detector.electroluminescence, detector.scintillation
-    mean_gas = (
-        float(gas.singlet_fraction) * float(gas.singlet_lifetime_ns)
-        + (1 - float(gas.singlet_fraction)) * float(gas.triplet_lifetime_ns)
-    )  # fmt: skip
-    singlet = float(liquid.singlet_fraction_er)
-    mean_liquid = (
-        singlet * float(liquid.singlet_lifetime_ns) + (1 - singlet) * float(liquid.triplet_lifetime_er_ns)
-    )  # fmt: skip
-    center = jnp.zeros(())
-    transit = detector.gap_transit_ns(center, center)
-    in_gap = transit / 2 if detector.gas_gap is None else detector.gas_gap.mean_emission_ns(transit)
-    return float(in_gap) + mean_gas - mean_liquid
-
-
-def _largest(
-    candidate: np.ndarray, row: np.ndarray, area: Float[np.ndarray, "peak"], n_events: int
-) -> np.ndarray:
-    """Index of the largest candidate peak of each event, -1 if none; the earliest of equals."""
-    index = np.flatnonzero(candidate)
-    order = index[np.lexsort((-index, area[index], row[index]))]  # the largest comes last in its event
-    best = np.full(n_events, -1, np.int64)
-    best[row[order]] = order
-    return best
+    order: Int[np.ndarray, "peak"]
+    first: Int[np.ndarray, "event"]
+    last: Int[np.ndarray, "event"]
+    until_ns: Int[np.ndarray, "event"]
+    start_ns: Int[np.ndarray, "event"]
+    end_ns: Int[np.ndarray, "event"]
+    n_triggers: Int[np.ndarray, "event"]
 
 
 def build_events(
     detector: Detector,
     peaks: Peaks,
     *,
-    n_events: int,
+    n_events: int | None = None,
     first_event: int = 0,
+    windows: EventWindows | None = None,
     settings: Settings | None = None,
 ) -> Events:
-    """Pair the main S1 and S2 of each event.
+    """Events from peaks: by the number that the peaks carry, or around S2s that trigger.
 
     The main S2 is the largest; the main S1 is the largest that comes before it by no more than the
-    cathode's drift time (and `events.max_drift_excess`). Without an S2 the main S1 is the largest.
+    cathode's drift time (and `events.max_drift_excess`). Without an S2 the main S1 is the largest. The
+    alternate S1 is the next largest under the same conditions. The alternate S2 is the largest other one
+    that could belong to the main S1, or of all if there is no S1.
 
     Args:
-        detector: that took the data.
-        peaks: of events first_event .. first_event + n_events - 1, in any order.
-        n_events: rows to give, >= 0.
+        detector: that took the data; with its drift field as a map, where it has one.
+        peaks: of events first_event .. first_event + n_events - 1, in any order; by trigger: ascending in
+            time.
+        n_events: rows to give, >= 0, one each number; None: events are what triggers.
         first_event: number in the run of the first row.
+        windows: by trigger: of `event_windows`, in place of those of these peaks.
         settings: the defaults if None.
 
     Returns:
@@ -68,70 +59,181 @@ def build_events(
         of the centre times; depth and lifetime correction take `delay_offset_ns` off it.
 
     Raises:
-        ValueError: if a peak belongs to an event outside the range.
+        ValueError: if a peak belongs to an event outside the range, or, by trigger, peaks do not ascend in
+            time.
 
     Gradient: none (host arrays).
     """
-    settings = settings or Settings()
+    from dmsim.reconstruction.host import events as host  # noqa: PLC0415  numba only when it is used
+
+    chosen_settings = (settings or Settings()).events
+    if n_events is None:
+        if windows is None:
+            windows = event_windows(detector, peaks, chosen_settings)
+        rows = _rows_by_trigger(peaks, windows)
+    else:
+        rows = _rows_by_number(peaks, n_events, first_event, chosen_settings)
+    order, time = rows.order, np.asarray(peaks.time_ns, np.int64)
+    chosen, counts, around, last_end = host.pair(
+        rows.first, rows.last, rows.until_ns, time[order],
+        (time + np.asarray(peaks.length_ns, np.int64))[order],
+        np.asarray(peaks.center_time_ns, np.float64)[order],
+        np.asarray(peaks.area_pe, np.float64)[order],
+        np.asarray(peaks.signal, np.int64)[order],
+        float(margins.longest_drift_ns(chosen_settings, float(cathode_drift_ns(detector)))),
+    )  # fmt: skip
+    if len(order):
+        chosen = np.where(chosen >= 0, order[chosen], -1)
+    rows = rows._replace(end_ns=np.where(rows.end_ns >= 0, rows.end_ns, last_end))
+    return _assemble(detector, peaks, chosen_settings, rows, chosen, counts, around, first_event)
+
+
+def _rows_by_number(peaks: Peaks, n_events: int, first_event: int, settings: EventBuilding) -> _Rows:
     row = peaks.event - first_event
     if len(row) and (row.min() < 0 or row.max() >= n_events):
         raise ValueError(
             f"peaks.event spans {peaks.event.min()} to {peaks.event.max()}: "
             f"allowed are {first_event} to {first_event + n_events - 1}"
         )
-    is_s1, is_s2 = peaks.signal == int(Signal.S1), peaks.signal == int(Signal.S2)
-    s2 = _largest(is_s2, row, peaks.area_pe, n_events)
-    drift_all = _time_to_main_s2(peaks, row, s2)
-    longest = float(detector.electrons.drift_time_ns(-detector.geometry.drift_length_mm))
-    longest *= 1 + settings.events.max_drift_excess
-    paired = np.isnan(drift_all) | ((drift_all > 0) & (drift_all <= longest))
-    s1 = _largest(is_s1 & paired, row, peaks.area_pe, n_events)
+    time = np.asarray(peaks.time_ns, np.int64)
+    order = np.lexsort((time, row))
+    last = np.cumsum(np.bincount(row, minlength=n_events)).astype(np.int64)
+    first = np.concatenate([np.zeros(1, np.int64), last[:-1]])[:n_events]
+    start = np.full(n_events, -1, np.int64)
+    start[last > first] = time[order[first[last > first]]]
+    n_triggers = np.zeros(n_events, np.int64)
+    for_trigger = {
+        name: getattr(peaks, name)[order] for name in ("area_pe", "center_time_ns", "x_mm", "y_mm", "signal")
+    }
+    # events that carry numbers may share a clock: each is laid apart, so that none sees another's S2s
+    apart = _laid_apart(time[order], row[order], first, last, settings)
+    makes = triggers(settings, time_ns=apart, **for_trigger)
+    np.add.at(n_triggers, row[order[makes]], 1)
+    none = np.full(n_events, -1, np.int64)
+    return _Rows(order, first, last, np.full(n_events, _NEVER), start, none, n_triggers)
 
-    dtype = peaks.area_pe.dtype
+
+def _laid_apart(time, row, first, last, settings) -> Int[np.ndarray, "peak"]:
+    """Times with events one after the other, more than the proximity window apart."""
+    filled = np.flatnonzero(last > first)
+    if not filled.size:
+        return time
+    begin, end = time[first[filled]], time[last[filled] - 1]
+    length = end - begin + int(np.ceil(settings.proximity_window_ns)) + 1
+    offset = np.zeros(len(first), np.int64)
+    offset[filled] = np.concatenate([[0], np.cumsum(length)[:-1]]) - begin
+    return time + offset[row]
+
+
+def _rows_by_trigger(peaks: Peaks, windows: EventWindows) -> _Rows:
+    time = np.asarray(peaks.time_ns, np.int64)
+    first = np.searchsorted(time, windows.start_ns, side="left").astype(np.int64)
+    last = np.searchsorted(time, windows.end_ns, side="left").astype(np.int64)
+    order = np.arange(len(time))
+    return _Rows(order, first, last, windows.end_ns, windows.start_ns, windows.end_ns, windows.n_triggers)
+
+
+def _assemble(
+    detector: Detector,
+    peaks: Peaks,
+    settings: EventBuilding,
+    rows: _Rows,
+    chosen: Int[np.ndarray, "event 4"],
+    counts: Int[np.ndarray, "event 3"],
+    around: Float[np.ndarray, "event 5"],
+    first_event: int,
+) -> Events:
+    n_events, dtype = len(chosen), np.dtype(peaks.area_pe.dtype)
+    s1, s2, alt_s1, alt_s2 = chosen.T
 
     def of(index: np.ndarray, column: np.ndarray) -> np.ndarray:
         taken = np.where(index >= 0, column[index], np.nan) if len(column) else np.full(n_events, np.nan)
         return taken.astype(dtype)
 
-    drift = of(s1, drift_all) if len(drift_all) else np.full(n_events, np.nan, dtype)
+    def drift(early: np.ndarray, late: np.ndarray) -> Float[np.ndarray, "event"]:
+        out = np.full(n_events, np.nan)
+        both = (early >= 0) & (late >= 0)
+        i, j = early[both], late[both]
+        # int64 first: absolute times do not fit a float
+        out[both] = (peaks.time_ns[j] - peaks.time_ns[i]).astype(np.float64)
+        out[both] += peaks.center_time_ns[j].astype(np.float64) - peaks.center_time_ns[i]
+        return out
+
+    area, top = peaks.area_pe, peaks.area_top_pe
+    s1_pe, s2_pe, alt_s1_pe, alt_s2_pe = (of(index, area) for index in (s1, s2, alt_s1, alt_s2))
+    s2_top, alt_s2_top = of(s2, top), of(alt_s2, top)
     x, y = of(s2, peaks.x_mm), of(s2, peaks.y_mm)
-    true_drift = drift - delay_offset_ns(detector)
-    z = np.asarray(detector.electrons.z_mm(jnp.asarray(true_drift)), dtype)
-    s1_pe, s2_pe = of(s1, peaks.area_pe), of(s2, peaks.area_pe)
-    place = [jnp.asarray(column) for column in (x, y, z)]
-    s1_yield = np.asarray(detector.light.s1_relative_yield(detector.geometry, *place))
-    s2_yield = np.asarray(detector.light.s2_relative_yield(detector.geometry, *place[:2]))
-    survival = np.asarray(detector.electrons.survival(jnp.asarray(true_drift)))
+    alt_x, alt_y = of(alt_s2, peaks.x_mm), of(alt_s2, peaks.y_mm)
+    drift_ns, alt_drift_ns = drift(s1, s2), drift(s1, alt_s2)
+    main = corrections(detector, x, y, drift_ns)
+    other = corrections(detector, alt_x, alt_y, alt_drift_ns)
+    cs1 = s1_pe * main.s1
+    cs2_bottom = (s2_pe - s2_top) * main.s2_bottom
+    cs2 = s2_top * main.s2_top + cs2_bottom
+    kev_per_pe = combined_energy_kev(detector, jnp.ones(()), jnp.ones(()))
+    light, charge = (area * float(kev) for area, kev in zip((cs1, cs2), kev_per_pe, strict=True))
     start = np.where(s1 >= 0, s1, s2)
     time_ns = np.full(n_events, -1, np.int64)
     time_ns[start >= 0] = peaks.time_ns[start[start >= 0]]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tops = of(s1, top) / s1_pe, s2_top / s2_pe
+    columns = {
+        "time_ns": time_ns,
+        "start_ns": rows.start_ns,
+        "end_ns": rows.end_ns,
+        "n_triggers": rows.n_triggers,
+        "n_peaks": counts[:, 0],
+        "n_s1": counts[:, 1],
+        "n_s2": counts[:, 2],
+        "s1_peak": s1,
+        "s2_peak": s2,
+        "alt_s1_peak": alt_s1,
+        "alt_s2_peak": alt_s2,
+        "ambiguous_s1": (margins.ambiguous(settings, alt_s1_pe, s1_pe) > 0).astype(np.int8),
+        "ambiguous_s2": (margins.ambiguous(settings, alt_s2_pe, s2_pe) > 0).astype(np.int8),
+    }
+    floats = {
+        "s1_pe": s1_pe,
+        "s2_pe": s2_pe,
+        "cs1_pe": cs1,
+        "cs2_pe": cs2,
+        "cs2_bottom_pe": cs2_bottom,
+        "drift_time_ns": drift_ns,
+        "x_mm": main.x_mm if _distorts(detector) else x,
+        "y_mm": main.y_mm if _distorts(detector) else y,
+        "z_mm": main.z_mm,
+        "x_observed_mm": x,
+        "y_observed_mm": y,
+        "s1_area_fraction_top": tops[0],
+        "s2_area_fraction_top": tops[1],
+        "s2_width_50_ns": of(s2, peaks.width_50_ns),
+        "energy_kev": light + charge,
+        "energy_light_kev": light,
+        "energy_charge_kev": charge,
+        "alt_s1_pe": alt_s1_pe,
+        "alt_s2_pe": alt_s2_pe,
+        "alt_cs1_pe": alt_s1_pe * main.s1,
+        "alt_cs2_pe": alt_s2_top * other.s2_top + (alt_s2_pe - alt_s2_top) * other.s2_bottom,
+        "alt_s1_drift_time_ns": drift(alt_s1, s2),
+        "alt_s2_drift_time_ns": alt_drift_ns,
+        "alt_s2_x_observed_mm": alt_x,
+        "alt_s2_y_observed_mm": alt_y,
+    }
+    floats |= {
+        name: of(s2, getattr(peaks, name))
+        for name in ("x_error_mm", "y_error_mm", "xy_correlation", "xy_misfit")
+    }
+    names = (
+        "s2_before_pe", "largest_s2_before_pe", "largest_s2_after_pe", "largest_unknown_before_pe",
+        "largest_unknown_between_pe",
+    )  # fmt: skip
+    floats |= dict(zip(names, around.T, strict=True))
     return Events(
         event=first_event + np.arange(n_events),
-        time_ns=time_ns,
-        s1_pe=s1_pe,
-        s2_pe=s2_pe,
-        cs1_pe=(s1_pe / s1_yield).astype(dtype),
-        cs2_pe=(s2_pe / (s2_yield * survival)).astype(dtype),
-        drift_time_ns=drift,
-        x_mm=x,
-        y_mm=y,
-        z_mm=z,
-        s1_area_fraction_top=of(s1, peaks.area_top_pe) / s1_pe,
-        s2_area_fraction_top=of(s2, peaks.area_top_pe) / s2_pe,
-        s2_width_50_ns=of(s2, peaks.width_50_ns),
-        n_s1=np.bincount(row[is_s1], minlength=n_events),
-        n_s2=np.bincount(row[is_s2], minlength=n_events),
-        s1_peak=s1,
-        s2_peak=s2,
+        **columns,
+        **{name: np.asarray(value).astype(dtype) for name, value in floats.items()},
     )
 
 
-def _time_to_main_s2(peaks: Peaks, row: np.ndarray, s2: np.ndarray) -> Float[np.ndarray, "peak"]:
-    """Centre of the event's main S2 minus the centre of each peak [ns]; NaN without an S2."""
-    if not len(row):
-        return np.zeros(0)
-    main = s2[row]
-    # int64 first: absolute times do not fit a float
-    start = (peaks.time_ns[main] - peaks.time_ns).astype(np.float64)
-    drift = start + peaks.center_time_ns[main] - peaks.center_time_ns
-    return np.where(main >= 0, drift, np.nan)
+def _distorts(detector: Detector) -> bool:
+    return detector.drift_field is not None

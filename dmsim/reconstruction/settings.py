@@ -63,6 +63,10 @@ class Hits(_Section):
     baseline_samples: int = _count(
         40, 1, 10_000, "first samples of a pulse; fewer where the detector reads out fewer before a trigger"
     )
+    baseline_clip_adc: float | None = _leaf(
+        None, "ADC", 0.5, 16_384.0,
+        "samples further than this from their median leave the baseline; None: half of the threshold",
+    )  # fmt: skip
     threshold_adc: float | None = _leaf(
         None, "ADC", 0.0, 16_384.0, "below the baseline; None: the detector's zero-suppression threshold"
     )
@@ -186,13 +190,22 @@ class Position(_Section):
 class EventBuilding(_Section):
     """Peaks into events: around triggering S2s, or by the number that simulated records carry."""
 
-    trigger_min_area_pe: float = _leaf(100.0, "PE", 0.0, 1e7, "an S2 above it makes an event")
-    trigger_max_competing: int = _count(
-        7, 0, 10_000, "peaks of more than half its area within its event's reach; with more, no trigger"
+    trigger_min_area_pe: float = _leaf(240.0, "PE", 0.0, 1e7, "an S2 above it can make an event")
+    trigger_max_proximity: float = _leaf(
+        1.5e-3, "1/(ms mm)", 0.0, 1e6,
+        "proximity score at which an S2 is taken for light of an earlier one; straxen: 0.015/(ms cm)",
+    )  # fmt: skip
+    proximity_window_ns: float = _leaf(1e7, "ns", 0.0, 1e9, "S2s that start this long before an S2 count")
+    proximity_min_area_fraction: float = _leaf(0.2, "", 0.0, 1e3, "of its area that an earlier S2 must have")
+    proximity_width_mm: float = _leaf(
+        200.0, "mm sqrt(PE)", 1e-3, 1e6, "half width of the distance between two S2s of one place"
     )
     left_extension_ns: float = _leaf(1e5, "ns", 0.0, 1e9, "before the longest drift time before a trigger")
     right_extension_ns: float = _leaf(1e5, "ns", 0.0, 1e9, "after a trigger")
     max_drift_excess: float = _leaf(0.05, "", 0.0, 10.0, "over the cathode's drift time; assumed")
+    ambiguous_fraction: float = _leaf(
+        0.5, "", 0.0, 1.0, "of the main one's area from which an alternate makes it ambiguous; assumed"
+    )
 
 
 class Settings(eqx.Module):
@@ -213,6 +226,8 @@ class Settings(eqx.Module):
         hits, classes = self.hits, self.classification
         if hits.threshold_adc is None:
             hits = replaced(hits, threshold_adc=float(detector.electronics.zle_threshold_adc))
+        if hits.baseline_clip_adc is None:
+            hits = replaced(hits, baseline_clip_adc=max(hits.threshold_adc / 2, 0.5))
         if classes.s1_min_coincidence is None:
             classes = replaced(classes, s1_min_coincidence=detector.resolution.coincidence)
         return replaced(self, hits=hits, classification=classes)

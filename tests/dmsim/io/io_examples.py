@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from dmsim.io.columns import TABLES
 from dmsim.records import Areas, Deposits, Detected, Events, Hits, Peaks, Quanta, RawRecords
 
 EPOCH_NS = 1_700_000_000_000_000_000
@@ -114,9 +115,11 @@ def random_events(random, n=9):
     def whole():
         return random.integers(-1, 30, n).astype(np.int32)
 
-    return Events(
-        np.arange(n), EPOCH_NS + np.arange(n), *(real() for _ in range(11)), *(whole() for _ in range(4))
-    )
+    columns = {column.name: real() if column.kind == "float" else whole() for column in TABLES["events"]} | {
+        "event": np.arange(n)
+    }
+    columns |= {name: EPOCH_NS + np.arange(n) for name in ("time_ns", "start_ns", "end_ns")}
+    return Events(**columns)
 
 
 def assert_same(found, expected, *, except_for=()):

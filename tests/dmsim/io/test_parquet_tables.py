@@ -107,7 +107,7 @@ def test_foreign_tables_are_refused(tmp_path, random):
     with pytest.raises(ValueError, match=r"has columns .* a table of events has"):
         tables.unpack_events(events.drop_columns(["s1_pe"]))
     text = events.set_column(
-        2, pa.field("s1_pe", pa.string()), pa.array(["1"] * events.num_rows)
+        events.schema.names.index("s1_pe"), pa.field("s1_pe", pa.string()), pa.array(["1"] * events.num_rows)
     ).replace_schema_metadata(events.schema.metadata)
     with pytest.raises(ValueError, match="column s1_pe has type string: expected float or double"):
         tables.unpack_events(text)

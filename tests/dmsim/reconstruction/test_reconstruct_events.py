@@ -6,7 +6,7 @@ import pytest
 from synthetic_records import records_of, s1, s2
 
 from dmsim.reconstruction import build_events, find_peaks
-from dmsim.reconstruction.events import delay_offset_ns
+from dmsim.reconstruction.corrections import delay_offset_ns
 
 S1_AT = 5_000.0
 
