@@ -1,4 +1,4 @@
-"""The columns that the hard chain hands from step to step, and what fills the first of them.
+"""The columns that the hard chain hands from step to step, and how records become the first of them.
 
     RecordTable -> HitTable -> Windows -> Waveforms -> Peaks
 
@@ -12,10 +12,15 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from dmsim.detector import Detector
+from dmsim.reconstruction.host import pulses as host
+from dmsim.records import RawRecords
 
-PE_PER_UNIT = 2.0**-31  # exact in a float; 2^63 units are 4e9 PE
+PE_PER_UNIT = (
+    2.0**-28
+)  # exact in a float; 2^63 units are 3e10 PE: all sensors of XENONnT at the floor for 4 ms
 ADC_PER_COUNT = 2.0**-6  # unit of baselines and heights: 1/64 ADC count, far below a baseline's error of 0.4
 _MAX_START = 2**30  # |start_sample|: half the room that an event has on the joint axis, less a record
+_BLOCK = 8192  # rows of samples converted at once
 _EVENT_SAMPLES = 2**32  # samples between the starts of events that carry numbers in place of a clock
 
 
@@ -71,7 +76,8 @@ class Windows(NamedTuple):
 class Waveforms(NamedTuple):
     """What the records hold inside each window. Peak i has samples offset[i] to offset[i + 1] at full width.
 
-    Sample k of peak i begins at start_ns[i] + k dt. Every sample that was read out counts, above threshold or not.
+    Sample k of peak i begins at start_ns[i] + k dt. Every sample that was read out counts, above threshold
+    or not.
     """
 
     offset: Int[np.ndarray, "peak+1"]  # int64
@@ -104,6 +110,149 @@ def gains_of(detector: Detector) -> Gains:
     sensors = detector.light.sensors
     adc_per_pe = np.broadcast_to(np.asarray(detector.electronics.adc_per_pe, np.float64), sensors.n_sensors)
     live = (adc_per_pe > 0) & (np.asarray(sensors.efficiency) > 0)
-    # 2^18 at 117 ADC samples a PE: quantised to 2e-6
+    # 36,000 at 117 ADC samples a PE: quantised to 1.4e-5
     units = np.rint(ADC_PER_COUNT / PE_PER_UNIT / np.where(live, adc_per_pe, 1.0)).astype(np.int64)
     return Gains(np.where(live, np.maximum(units, 1), 0), sensors.n_top)
+
+
+def joint_time_ns(
+    event: Int[np.ndarray, "..."], start_sample: Int[np.ndarray, "..."], dt: int
+) -> Int[np.ndarray, "..."]:
+    """One int64 axis for events that carry numbers: no two of them are near each other."""
+    return (np.asarray(event, np.int64) * _EVENT_SAMPLES + start_sample) * dt
+
+
+def event_and_time_ns(
+    joint_ns: Int[np.ndarray, "..."], dt: int
+) -> tuple[Int[np.ndarray, "..."], Int[np.ndarray, "..."]]:
+    """Event number and ns from the event's start, of times on the joint axis."""
+    event = (joint_ns + _EVENT_SAMPLES // 2 * dt) // (_EVENT_SAMPLES * dt)
+    return event, joint_ns - event * _EVENT_SAMPLES * dt
+
+
+def record_table(detector: Detector, records: RawRecords) -> RecordTable:
+    """The valid rows of simulated or triggered records, events far apart on one axis.
+
+    Args:
+        detector: that took them.
+        records: in any order. `data` of int16 is taken as it is, without a copy if the rows are sorted;
+            floats that hold whole numbers become int16.
+
+    Raises:
+        ValueError: if records overflowed or overlap, or if a field is out of its range, not whole or not
+            finite.
+    """
+    if int(records.n_overflow) > 0:
+        raise ValueError(f"records lack {int(records.n_overflow)} rows (n_overflow): simulate with more room")
+    sample_ns = detector.electronics.sample_ns
+    if records.sample_ns != sample_ns:
+        raise ValueError(
+            f"records.sample_ns is {records.sample_ns} ns, but detector {detector.name} samples every "
+            f"{sample_ns} ns: reconstruct with the detector that took the records"
+        )
+    valid = np.asarray(records.valid)
+    rows = slice(None) if valid.all() else np.flatnonzero(valid)
+    event, start = np.asarray(records.event)[rows], np.asarray(records.start_sample)[rows]
+    _check_range("event", event, 0, records.n_events - 1)
+    _check_range("start_sample", start, -_MAX_START, _MAX_START)
+    return record_table_from_columns(
+        joint_time_ns(event, start, sample_ns),
+        np.asarray(records.channel)[rows],
+        np.asarray(records.length)[rows],
+        np.asarray(records.record_i)[rows],
+        whole_samples(np.asarray(records.data)[rows]),
+        dt=sample_ns,
+        baseline_adc=records.baseline_adc,
+        n_sensors=detector.light.sensors.n_sensors,
+    )
+
+
+def record_table_from_columns(
+    time_ns: Int[np.ndarray, "record"],
+    channel: Int[np.ndarray, "record"],
+    length: Int[np.ndarray, "record"],
+    record_i: Int[np.ndarray, "record"],
+    data: Int[np.ndarray, "record sample"],
+    *,
+    dt: int,
+    baseline_adc: int,
+    n_sensors: int,
+) -> RecordTable:
+    """Records with times on one clock: checked, sorted and linked into pulses.
+
+    Args:
+        time_ns: of sample 0; all on one grid of dt.
+        channel: 0 to n_sensors - 1.
+        length: valid samples, 1 to those of `data`.
+        record_i: number of the fragment in its pulse; fragments but the last are as long as `data`.
+        data: ADC counts, negative-going; int16, not copied if contiguous and sorted by (time, channel).
+        dt: ns a sample.
+        baseline_adc: nominal baseline [ADC].
+        n_sensors: of the detector.
+
+    Raises:
+        ValueError: if a field is out of its range or records of one channel overlap.
+    """
+    if data.dtype != np.int16 or data.ndim != 2:
+        raise ValueError(
+            f"records.data is {data.dtype} of shape {data.shape}: must be int16 [record, sample]"
+        )
+    n_samples = data.shape[1]
+    _check_range("channel", channel, 0, n_sensors - 1)
+    _check_range("length", length, 1, n_samples)
+    _check_range("record_i", record_i, 0, 2**30)
+    time_ns = np.asarray(time_ns, np.int64)
+    if len(time_ns) and ((time_ns - time_ns[0]) % dt).any():
+        row = int(np.argmax((time_ns - time_ns[0]) % dt != 0))
+        raise ValueError(
+            f"records.time_ns is {time_ns[row]} ns in row {row}, {time_ns[0]} ns in row 0: "
+            f"all must lie on one grid of {dt} ns"
+        )
+    columns = [np.ascontiguousarray(c, np.int32) for c in (channel, length, record_i)]
+    later = np.diff(time_ns)
+    if ((later < 0) | ((later == 0) & (np.diff(columns[0]) <= 0))).any():
+        order = np.lexsort((columns[0], time_ns))
+        time_ns, data, *columns = (column[order] for column in (time_ns, data, *columns))
+    channel, length, record_i = columns
+    pulse, first, overlap = host.link(time_ns, channel, record_i, length, dt, n_samples, n_sensors)
+    if overlap >= 0:
+        raise ValueError(
+            f"records overlap: one of channel {channel[overlap]} begins at {time_ns[overlap]} ns, "
+            "before the one before it has ended"
+        )
+    data = np.ascontiguousarray(data)
+    return RecordTable(time_ns, channel, length, record_i, pulse, first, data, dt, baseline_adc)
+
+
+def whole_samples(data: np.ndarray) -> Int[np.ndarray, "record sample"]:
+    """Samples as int16.
+
+    Raises:
+        ValueError: if one is not finite, not whole, or does not fit.
+    """
+    if data.dtype == np.int16:
+        return data
+    out = np.empty(data.shape, np.int16)
+    for begin in range(0, len(data), _BLOCK):
+        block = data[begin : begin + _BLOCK]
+        with np.errstate(invalid="ignore"):  # said below
+            out[begin : begin + _BLOCK] = block
+        wrong = (out[begin : begin + _BLOCK] != block).any(axis=1)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            wanted = "a whole number of 16 bits" if np.isfinite(block[row]).all() else "finite"
+            raise ValueError(
+                f"records.data has a sample that is not {wanted} in valid row {begin + row}: give ADC counts"
+            )
+    return out
+
+
+def _check_range(name: str, column: np.ndarray, low: int, high: int) -> None:
+    if not len(column) or (column.min() >= low and column.max() <= high):
+        return
+    row = int(np.argmax((column < low) | (column > high)))
+    more = name == "channel" and column[row] > high
+    raise ValueError(
+        f"records.{name} is {column[row]} in valid row {row}: allowed are {low} to {high}"
+        + (": the records are from a detector with more sensors" if more else "")
+    )

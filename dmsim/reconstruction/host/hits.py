@@ -1,0 +1,77 @@
+"""Runs of samples over threshold."""
+
+import numpy as np
+from numba import njit
+
+_NONE = -1
+_COLUMNS = 7
+
+
+@njit(cache=True, nogil=True)
+def find(data, time_ns, channel, length, pulse, baseline, limit, live, n_pulses, dt, per_adc):
+    """Hits in the order of the records that they begin in.
+
+    A run that ends with a fragment and goes on in the next one of its pulse is one hit.
+
+    Args:
+        data: samples [ADC], [record, sample].
+        time_ns: of each record, ascending.
+        channel: of each record.
+        length: valid samples of each record.
+        pulse: of each record.
+        baseline: of each pulse [1/per_adc ADC].
+        limit: of each pulse, the largest sample that is over threshold [ADC].
+        live: whether a channel counts.
+        n_pulses: their number.
+        dt: a sample [ns].
+        per_adc: units of the baseline an ADC count.
+
+    Returns:
+        Rows (start, end, start of the largest sample, channel, record, pulse, height), and the hits of each
+        pulse.
+    """
+    out = np.empty((max(64, 2 * time_ns.size), _COLUMNS), np.int64)
+    of_pulse = np.zeros(n_pulses, np.int32)
+    open_hit = np.full(live.size, _NONE)  # of each channel: a hit that reaches the end of its latest record
+    n = 0
+    for row in range(time_ns.size):
+        c = channel[row]
+        if not live[c]:
+            continue
+        p, start, samples = pulse[row], time_ns[row], data[row, : length[row]]
+        top = limit[p]
+        before, open_hit[c] = open_hit[c], _NONE
+        lowest = samples[0]
+        for x in samples:  # no branch: most samples are of no hit
+            lowest = min(lowest, x)
+        if lowest > top:
+            continue
+        j = 0
+        while j < samples.size:
+            if samples[j] > top:
+                j += 1
+                continue
+            if n == out.shape[0]:
+                grown = np.empty((2 * n, _COLUMNS), np.int64)
+                grown[:n] = out
+                out = grown
+            begin, deepest = j, j
+            while j < samples.size and samples[j] <= top:
+                if samples[j] < samples[deepest]:
+                    deepest = j
+                j += 1
+            height = np.int64(baseline[p]) - np.int64(samples[deepest]) * per_adc
+            goes_on = begin == 0 and before != _NONE and out[before, 5] == p and out[before, 1] == start
+            hit = before if goes_on else n
+            if not goes_on:
+                out[n, 0] = start + begin * dt
+                out[n, 3], out[n, 4], out[n, 5] = c, row, p
+                out[n, 6] = np.iinfo(np.int64).min
+                of_pulse[p] += 1
+                n += 1
+            out[hit, 1] = start + j * dt
+            if height > out[hit, 6]:
+                out[hit, 2], out[hit, 6] = start + deepest * dt, height
+            if j == samples.size:
+                open_hit[c] = hit
+    return out[:n], of_pulse

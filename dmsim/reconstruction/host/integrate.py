@@ -1,0 +1,87 @@
+"""Areas and summed waveforms of windows."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def integrate(
+    data,
+    time_ns,
+    channel,
+    length,
+    pulse,
+    baseline,
+    units_per_count,
+    n_top,
+    start_ns,
+    end_ns,
+    offset,
+    dt,
+    per_adc,
+):
+    """Sum every sample that the records hold inside the windows.
+
+    Args:
+        data: samples [ADC], [record, sample].
+        time_ns: of each record, ascending.
+        channel: of each record.
+        length: valid samples of each record.
+        pulse: of each record.
+        baseline: of each pulse [1/per_adc ADC].
+        units_per_count: of each channel, units of area a sample of 1/per_adc ADC; 0: left out.
+        n_top: channels below it are the top array's.
+        start_ns: of the windows, ascending and disjoint.
+        end_ns: exclusive.
+        offset: of each window's samples in the waveforms; one more than windows.
+        dt: a sample [ns].
+        per_adc: units of the baseline an ADC count.
+
+    Returns:
+        total [sample], top [sample], area [window, channel], saturated samples [window], and the largest sum
+        in
+        float: beyond 2^62 an int64 would have wrapped.
+    """
+    n_windows = start_ns.size
+    total, top = np.zeros(offset[-1], np.int64), np.zeros(offset[-1], np.int64)
+    area = np.zeros((n_windows, units_per_count.size), np.int64)
+    saturated = np.zeros(n_windows, np.int64)
+    size = np.zeros(n_windows)
+    first = 0
+    for row in range(time_ns.size):
+        units = units_per_count[channel[row]]
+        begin = time_ns[row]
+        end = begin + length[row] * dt
+        while first < n_windows and end_ns[first] <= begin:
+            first += 1
+        if units == 0:
+            continue
+        base = np.int64(baseline[pulse[row]])
+        w = first
+        while w < n_windows and start_ns[w] < end:
+            low = max(start_ns[w] - begin, 0) // dt
+            high = (min(end_ns[w], end) - begin) // dt
+            at = offset[w] + (begin - start_ns[w]) // dt
+            samples = data[row, low:high]
+            into = total[at + low : at + high]
+            adc, floor = _add(into, samples, base, units, per_adc)
+            if channel[row] < n_top:
+                _add(top[at + low : at + high], samples, base, units, per_adc)
+            here = (base * samples.size - adc * per_adc) * units
+            area[w, channel[row]] += here
+            size[w] += abs(float(here))
+            saturated[w] += floor
+            w += 1
+    return total, top, area, saturated, size.max() if n_windows else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _add(into, samples, base, units, per_adc):
+    """Add a row to a waveform; returns the sum of its samples and how many are at the floor."""
+    total, floor = np.int64(0), np.int64(0)
+    for j in range(samples.size):
+        x = np.int64(samples[j])
+        into[j] += (base - x * per_adc) * units
+        total += x
+        floor += x <= 0
+    return total, floor

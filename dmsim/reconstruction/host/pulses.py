@@ -1,0 +1,114 @@
+"""Which fragments make a pulse, and the baseline of each pulse."""
+
+import numpy as np
+from numba import njit
+
+_NONE = -1
+
+
+@njit(cache=True, nogil=True)
+def link(time_ns, channel, record_i, length, dt, n_samples, n_sensors):
+    """Pulse and first fragment of each record, sorted by (time, channel).
+
+    Fragments of one channel that count back to the same start are one pulse, with or without those between.
+
+    Returns:
+        pulse, first fragment's row (-1: missing), and the row of the first record that begins before another
+        of its channel has ended (-1: none).
+    """
+    pulse = np.empty(time_ns.size, np.int64)
+    first = np.empty(time_ns.size, np.int64)
+    latest_start = np.full(n_sensors, np.iinfo(np.int64).min)
+    latest_end = np.full(n_sensors, np.iinfo(np.int64).min)
+    latest = np.full(n_sensors, _NONE)  # row of the channel's record before
+    n_pulses = 0
+    for row in range(time_ns.size):
+        c = channel[row]
+        if time_ns[row] < latest_end[c]:
+            return pulse, first, row
+        latest_end[c] = time_ns[row] + length[row] * dt
+        start = time_ns[row] - np.int64(record_i[row]) * n_samples * dt
+        before = latest[c]
+        if before != _NONE and record_i[row] > 0 and start == latest_start[c]:
+            pulse[row], first[row] = pulse[before], first[before]
+        else:
+            pulse[row], first[row] = n_pulses, row if record_i[row] == 0 else _NONE
+            n_pulses += 1
+        latest_start[c], latest[c] = start, row
+    return pulse, first, _NONE
+
+
+@njit(cache=True, nogil=True)
+def baselines(
+    data, length, pulse, first, n_pulses, nominal, n_first, clip, threshold, threshold_rms, per_adc
+):
+    """Baseline of each pulse, and the largest sample that is at or over its threshold.
+
+    The baseline is the mean of those of the first samples that lie within `clip` of their median: a pulse's
+    rise and small photoelectrons fall out. A pulse without its first fragment takes the nominal baseline.
+
+    Args:
+        data: samples, [record, sample].
+        length: valid samples of each record.
+        pulse: of each record.
+        first: row of its pulse's first fragment, or -1.
+        n_pulses: their number.
+        nominal: baseline [ADC].
+        n_first: samples looked at.
+        clip: largest distance to the median [ADC].
+        threshold: below the baseline [ADC].
+        threshold_rms: times the rms of the samples in the mean; the larger threshold holds.
+        per_adc: units of the baseline an ADC count.
+
+    Returns:
+        baseline [1/per_adc ADC], largest sample that counts as over threshold [ADC].
+    """
+    baseline = np.empty(n_pulses, np.int32)
+    limit = np.empty(n_pulses, np.int32)
+    for row in range(pulse.size):
+        p = pulse[row]
+        if first[row] == _NONE:
+            baseline[p] = nominal * per_adc
+            limit[p] = np.int32(np.floor(nominal - threshold))
+            continue
+        if first[row] != row:
+            continue
+        n = min(n_first, length[row])
+        middle = _median(data[row, :n])
+        # the mean's numerator as differences to the median: exact, and small
+        total, squares, count = np.int64(0), np.int64(0), np.int64(0)
+        for j in range(n):
+            d = np.int64(data[row, j]) - middle
+            if -clip <= d <= clip:
+                total += d
+                squares += d * d
+                count += 1
+        # nearest unit; a half goes up
+        mean = (2 * total * per_adc + count) // (2 * count)
+        baseline[p] = middle * per_adc + mean
+        needed = threshold
+        if threshold_rms > 0:
+            # one division and one root of exact integers: the same bits everywhere
+            variance = (count * squares - total * total) / (count * count)
+            needed = max(threshold, threshold_rms * np.sqrt(variance))
+        limit[p] = np.int32(np.floor((baseline[p] - needed * per_adc) / per_adc))
+    return baseline, limit
+
+
+@njit(cache=True, nogil=True)
+def _median(samples):
+    """The lower median, by halving the range of values: few passes, as a baseline spans few counts."""
+    low, high = np.int64(samples[0]), np.int64(samples[0])
+    for x in samples:
+        low, high = min(low, x), max(high, x)
+    wanted = (samples.size + 1) // 2
+    while low < high:
+        middle = (low + high) // 2
+        count = 0
+        for x in samples:
+            count += x <= middle
+        if count >= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return low
