@@ -1,7 +1,8 @@
-"""Hits and peaks with strax's integers, bit for bit, and with its quirks: docs/physics/strax-compatibility.md.
+"""Hits and peaks with strax's integers, bit for bit, and with its quirks.
 
-Loads numba: imported only where it is used.
+What the quirks are: docs/physics/strax-compatibility.md. Loads numba: imported only where it is used.
 """
 
 from dmsim.reconstruction.compat.chain import Found as Found
 from dmsim.reconstruction.compat.chain import find as find
+from dmsim.reconstruction.compat.chain import find_with as find_with

@@ -48,20 +48,46 @@ def find(
 
     Gradient: none.
     """
-    settings = (settings or Settings()).resolved(detector)
-    n_sensors, n_top = detector.light.sensors.n_sensors, detector.light.sensors.n_top
+    sensors = detector.light.sensors
     if pe_per_adc is None:
-        pe_per_adc = np.full(n_sensors, 1 / float(detector.electronics.adc_per_pe))
-    if len(pe_per_adc) != n_sensors:
-        raise ValueError(f"pe_per_adc has {len(pe_per_adc)} channels: detector {detector.name} has {n_sensors}")
-    records = records_of(raw_records, baseline_samples=settings.hits.baseline_samples)
-    if len(records) and records["channel"].max() >= n_sensors:
+        pe_per_adc = np.full(sensors.n_sensors, 1 / float(detector.electronics.adc_per_pe))
+    if len(pe_per_adc) != sensors.n_sensors:
         raise ValueError(
-            f"raw_records.channel reaches {records['channel'].max()}: detector {detector.name} has {n_sensors} "
+            f"pe_per_adc has {len(pe_per_adc)} channels: detector {detector.name} has {sensors.n_sensors}"
+        )
+    settings = (settings or Settings()).resolved(detector)
+    return find_with(settings, raw_records, pe_per_adc=pe_per_adc, n_top=sensors.n_top, chunk_ns=chunk_ns)
+
+
+def find_with(
+    settings: Settings,
+    raw_records: np.ndarray,
+    *,
+    pe_per_adc: np.ndarray,
+    n_top: int,
+    chunk_ns: tuple[int, int] | None = None,
+) -> Found:
+    """The same for settings that leave nothing to the detector (`Settings.resolved`).
+
+    Args:
+        settings: resolved.
+        raw_records: as in `find`.
+        pe_per_adc: of each channel; its length is the number of channels.
+        n_top: channels below it are on top.
+        chunk_ns: as in `find`.
+
+    Raises:
+        ValueError: as in `find`.
+    """
+    n_channels = len(pe_per_adc)
+    records = records_of(raw_records, baseline_samples=settings.hits.baseline_samples)
+    if len(records) and records["channel"].max() >= n_channels:
+        raise ValueError(
+            f"raw_records.channel reaches {records['channel'].max()} and the detector has {n_channels} "
             "sensors: the records are from another detector"
         )
     before, after = links(records)
-    hits = _hits(records, settings, n_sensors)
+    hits = _hits(records, settings, n_channels)
     grouping = settings.clustering
     if len(records):
         dt = int(records["dt"][0])
@@ -102,7 +128,8 @@ def find(
 
 def _hits(records: np.ndarray, settings: Settings, n_sensors: int) -> np.ndarray:
     amplitude, noise = (
-        np.full(n_sensors, float(value)) for value in (settings.hits.threshold_adc, settings.hits.threshold_rms)
+        np.full(n_sensors, float(value))
+        for value in (settings.hits.threshold_adc, settings.hits.threshold_rms)
     )
     return finder.find_hits(records, amplitude, noise)
 

@@ -49,9 +49,13 @@ def _check(raw: np.ndarray) -> None:
         bad = (raw[name] < low) | (raw[name] > high)
         if bad.any():
             row = int(np.argmax(bad))
-            raise ValueError(f"raw_records.{name} is {raw[name][row]} in row {row}: allowed are {low} to {high}")
+            raise ValueError(
+                f"raw_records.{name} is {raw[name][row]} in row {row}: allowed are {low} to {high}"
+            )
     if (raw["dt"] != raw["dt"][0]).any() or raw["dt"][0] <= 0:
-        raise ValueError(f"raw_records.dt has values {np.unique(raw['dt']).tolist()} ns: one above 0 is needed")
+        raise ValueError(
+            f"raw_records.dt has values {np.unique(raw['dt']).tolist()} ns: one above 0 is needed"
+        )
     if (np.diff(raw["time"]) < 0).any():
         row = int(np.argmax(np.diff(raw["time"]) < 0)) + 1
         raise ValueError(f"raw_records are not sorted by time: row {row} starts before the one above it")

@@ -7,7 +7,9 @@ from dmsim.reconstruction.compat.intervals import CACHED, end_ns, overlap, touch
 from dmsim.reconstruction.settings import Saturation
 
 
-def restore(peaks: np.ndarray, records: np.ndarray, pe_per_adc: np.ndarray, settings: Saturation) -> np.ndarray:
+def restore(
+    peaks: np.ndarray, records: np.ndarray, pe_per_adc: np.ndarray, settings: Saturation
+) -> np.ndarray:
     """Restore saturated samples of records, in place; the peaks concerned go back to the records' dt.
 
     Peaks are done one after the other, and a later one sees what an earlier one restored.
@@ -93,15 +95,14 @@ def _channel(records, wave, others, rows, to_pe, start, n, dt, n_reference, n_le
         return
     full = np.inf
     for row in rows:
-        if row < 0:
-            break
-        full = min(full, records["baseline"][row])
+        if row >= 0:
+            full = min(full, records["baseline"][row])
     limit = np.int16(full)
     first = 0
-    for s in range(len(wave)):
-        if wave[s] >= limit:
-            first = s
-            break
+    while first < n and wave[first] < limit:
+        first += 1
+    if first == n:
+        first = 0
     n_wave = n_others = own = 0
     model = np.float32(0)
     for s in range(max(0, first - n_reference), first):
@@ -119,28 +120,30 @@ def _channel(records, wave, others, rows, to_pe, start, n, dt, n_reference, n_le
         r_first, r_last, p_first, p_last = overlap(
             records["time"][row] // dt, np.int64(records["length"][row]), start + first, n - first
         )
-        if r_first == r_last:
-            continue
-        highest = others[first + p_first]
-        for s in range(first + p_first, first + p_last):
-            highest = max(highest, others[s])
-        highest = scale * highest
-        data = records["data"][row]
-        if np.int32(highest) >= 2**15:
-            # beyond 16 bits: the whole fragment is stored coarser
-            shift = int(np.floor(np.log2(highest) - 14))
-            total = 0
-            for s in range(len(data)):
-                value = np.int32(data[s])
-                if r_first <= s < r_last:
-                    value = np.int32(others[first + p_first + s - r_first] * scale)
-                total += value
-                data[s] = np.int16(value >> shift)
+        if r_first < r_last:
+            shape = others[first + p_first : first + p_last]
+            shift, area = _replace(records["data"][row], r_first, r_last, shape, scale)
             records["amplitude_bit_shift"][row] += shift
-        else:
-            for s in range(r_first, r_last):
-                data[s] = np.int16(others[first + p_first + s - r_first] * scale)
-            total = 0
-            for s in range(len(data)):
-                total += data[s]
-        records["area"][row] = total
+            records["area"][row] = area
+
+
+@numba.njit(**CACHED)
+def _replace(data, first, last, shape, scale):
+    """Samples `first` to `last` by the scaled shape; bits by which the fragment is then coarser, its sum."""
+    highest = scale * shape.max()
+    area = 0
+    if np.int32(highest) >= 2**15:
+        # beyond 16 bits: the whole fragment is stored coarser
+        shift = int(np.floor(np.log2(highest) - 14))
+        for s in range(len(data)):
+            value = np.int32(data[s])
+            if first <= s < last:
+                value = np.int32(shape[s - first] * scale)
+            area += value
+            data[s] = np.int16(value >> shift)
+        return shift, area
+    for s in range(first, last):
+        data[s] = np.int16(shape[s - first] * scale)
+    for s in range(len(data)):
+        area += data[s]
+    return 0, area

@@ -99,8 +99,8 @@ def _natural_breaks(data, length, dt, large, limit, wing_ns):
         if not large[p]:
             continue
         n = length[p]
-        _spread(data[p], n, False, left)
-        _spread(data[p], n, True, right)
+        _spread(data[p, :n], left)
+        _spread(data[p, :n][::-1], right)
         wing = wing_ns // dt[p] - 1
         if wing > 0:
             _moving_average(data[p], n, wing, smooth)
@@ -125,12 +125,12 @@ def _natural_breaks(data, length, dt, large, limit, wing_ns):
 
 
 @numba.njit(**CACHED)
-def _spread(wave, n, backwards, out):
+def _spread(wave, out):
     """Sum of squared deviations from the mean of the samples so far; negative samples count as zero."""
     mean = weights = total = 0.0
-    for i in range(n):
+    for i in range(len(wave)):
         out[i] = 0
-        w = max(0.0, float(wave[n - 1 - i] if backwards else wave[i]))
+        w = max(0.0, float(wave[i]))
         weights += w
         if weights == 0:
             continue

@@ -55,11 +55,9 @@ def _sum(
     total, top = np.zeros(longest, np.float32), np.zeros(longest, np.float32)
     channel_area = np.zeros(per_channel.shape[1], np.float32)
     dt = np.int64(records["dt"][0])
-    n_record = records["data"].shape[1]
     first = 0
     for p in rows:
-        n = np.int64(length[p])
-        start = time[p]
+        n, start = np.int64(length[p]), time[p]
         total[:n] = 0
         top[:n] = 0
         channel_area[:] = 0
@@ -69,55 +67,60 @@ def _sum(
         if first == len(hitlets):
             break  # as strax: peaks behind the last hit stay as they are
         for h in range(first, len(hitlets)):
-            h_time, h_length = hitlets["time"][h], np.int64(hitlets["length"][h])
-            shift = (start - h_time) // dt
+            shift = (start - hitlets["time"][h]) // dt
             if shift <= -n:
                 break
-            if h_length <= shift:
+            if hitlets["length"][h] <= shift:
                 continue
-            h_first, h_last, p_first, _ = overlap(h_time // dt, h_length, start // dt, n)
-            row, channel = hitlets["record_i"][h], hitlets["channel"][h]
+            channel = hitlets["channel"][h]
             to_pe = pe_per_adc[channel]
-            here = np.float32(0)
-            full = False
-            # the fragment before, the hit's own, the one after: in order of time
-            for part in range(3):
-                source = row
-                if part == 0:
-                    source = before[row] if hitlets["left_integration"][h] < 0 else -1
-                elif part == 2:
-                    source = after[row] if hitlets["right_integration"][h] > n_record else -1
-                if source < 0:
-                    continue
-                w_first, w_last, r_first, _ = overlap(
-                    h_time // dt, h_length, records["time"][source] // dt, np.int64(records["length"][source])
-                )
-                baseline = records["baseline"][source]
-                factor = 2 ** np.int64(records["amplitude_bit_shift"][source])
-                fraction = float(baseline % 1)
-                highest = -(2**15)
-                for w in range(w_first, w_last):
-                    sample = records["data"][source, w - w_first + r_first]
-                    highest = max(highest, sample)
-                    if h_first <= w < h_last:
-                        pe = np.float32(np.float32(factor * sample + fraction) * to_pe)
-                        at = p_first + w - h_first
-                        total[at] += pe
-                        if channel < n_top:
-                            top[at] += pe
-                        here += pe
-                # saturated if the highest sample takes the whole baseline, inside of this peak or not
-                full |= w_last > w_first and highest * factor >= np.int16(baseline)
+            is_top = channel < n_top
+            here, full = _add(h, start // dt, n, total, top, is_top, hitlets, records, before, after, to_pe)
             if full:
                 saturated[p, channel] = 1
             channel_area[channel] += here
             area[p] += here
         length[p], dt_of[p] = _squeeze(n, dt_of[p], total, top, data[p], data_top[p], data_start[p])
-        count = 0
-        for channel in range(len(channel_area)):
-            per_channel[p, channel] = channel_area[channel]
-            count += saturated[p, channel]
-        n_saturated[p] = count
+        per_channel[p] = channel_area
+        n_saturated[p] = saturated[p].sum()
+
+
+@numba.njit(**CACHED)
+def _add(h, start, n, total, top, is_top, hitlets, records, before, after, to_pe):
+    """Add a hit's waveform to that of a peak; its area there, and whether it is saturated.
+
+    It is if its highest sample takes the whole baseline, be it inside of this peak or not.
+    """
+    dt = np.int64(hitlets["dt"][h])
+    h_start, h_length = hitlets["time"][h] // dt, np.int64(hitlets["length"][h])
+    row = np.int64(hitlets["record_i"][h])
+    h_first, h_last, p_first, _ = overlap(h_start, h_length, start, n)
+    # the fragment before, the hit's own, the one after: in order of time
+    earlier = np.int64(before[row]) if hitlets["left_integration"][h] < 0 else -1
+    later = np.int64(after[row]) if hitlets["right_integration"][h] > records["data"].shape[1] else -1
+    here = np.float32(0)
+    full = False
+    for source in (earlier, row, later):
+        if source < 0:
+            continue
+        r_start = records["time"][source] // np.int64(records["dt"][source])
+        w_first, w_last, r_first, _ = overlap(h_start, h_length, r_start, np.int64(records["length"][source]))
+        baseline = records["baseline"][source]
+        factor = 2 ** np.int64(records["amplitude_bit_shift"][source])
+        fraction = float(baseline % 1)
+        highest = -(2**15)
+        for w in range(w_first, w_last):
+            highest = max(highest, records["data"][source, w - w_first + r_first])
+        full |= w_last > w_first and highest * factor >= np.int16(baseline)
+        for w in range(max(w_first, h_first), min(w_last, h_last)):
+            sample = records["data"][source, w - w_first + r_first]
+            pe = np.float32(np.float32(factor * sample + fraction) * to_pe)
+            at = p_first + w - h_first
+            total[at] += pe
+            if is_top:
+                top[at] += pe
+            here += pe
+    return here, full
 
 
 @numba.njit(**CACHED)

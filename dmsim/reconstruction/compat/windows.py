@@ -90,7 +90,7 @@ def _group(hits, pe_per_adc, gap_ns, left, right, max_duration, min_sensors):
 
 
 def clip(rows: np.ndarray, start_ns: int, end_ns_: int) -> None:
-    """Cut rows at the borders of a chunk, in place. The end of a row that starts too early moves on with it."""
+    """Cut rows at the borders of a chunk, in place. The end of one that starts too early moves with it."""
     late = rows["time"] < start_ns
     rows["time"][late] = start_ns
     over = end_ns(rows) > end_ns_
