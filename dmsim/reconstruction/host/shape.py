@@ -10,7 +10,7 @@ def quantile_times(first_piece, start_ns, begin, end, total, dt, twentieths):
 
     The running area is linear inside a sample and constant between pieces. A level is where it is first
     reached; that of nothing is where the running area first rises above zero. Levels are compared as whole
-    numbers: 20 x area must fit int64, which holds below 2e8 PE.
+    numbers.
 
     Args:
         first_piece: int64 [peak + 1]; peak p is made of pieces first_piece[p] to first_piece[p + 1].
@@ -58,11 +58,12 @@ def quantile_times(first_piece, start_ns, begin, end, total, dt, twentieths):
                 w = total[i]
                 after = before + w
                 while level < n_levels:
-                    short = twentieths[level] * area - 20 * after
-                    if short > 0 or (twentieths[level] == 0 and short == 0):
+                    # the level, area x twentieths / 20, as a whole and 20ths: no product overflows
+                    whole, rest = area // 20 * twentieths[level], area % 20 * twentieths[level]
+                    if after < whole + (rest + 19) // 20 or after <= 0:
                         break
                     # the area was below the level before this sample, so w > 0
-                    inside = (twentieths[level] * area - 20 * before) / (20.0 * w)
+                    inside = (whole - before + rest / 20) / w
                     times[peak, level] = late + (i - low + inside) * dt
                     level += 1
                 before = after
