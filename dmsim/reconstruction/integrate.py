@@ -4,6 +4,7 @@ import numpy as np
 
 from dmsim.reconstruction.host import integrate as host
 from dmsim.reconstruction.pulses import PER_ADC, Pulses
+from dmsim.reconstruction.splitting import Pieces
 from dmsim.reconstruction.tables import PE_PER_UNIT, Gains, RecordTable, Waveforms, Windows
 
 _LARGEST = 2.0**62  # units: 1.7e10 PE
@@ -27,3 +28,23 @@ def integrate(table: RecordTable, pulses: Pulses, gains: Gains, windows: Windows
             "can be summed: are the gains right?"
         )
     return Waveforms(offset, total, top, area, saturated)
+
+
+def integrate_pieces(
+    table: RecordTable, pulses: Pulses, gains: Gains, pieces: Pieces, waveforms: Waveforms
+) -> Waveforms:
+    """The waveforms of what windows were split into; only those that were split are summed again.
+
+    Args:
+        table: records.
+        pulses: of the records.
+        gains: of the sensors.
+        pieces: of the windows.
+        waveforms: of the windows before they were split.
+    """
+    area, saturated = waveforms.area_per_channel[pieces.parent], waveforms.n_saturated[pieces.parent]
+    split = pieces.of_split
+    if split.any():
+        again = integrate(table, pulses, gains, Windows(*(column[split] for column in pieces.windows)))
+        area[split], saturated[split] = again.area_per_channel, again.n_saturated
+    return waveforms._replace(offset=pieces.offset, area_per_channel=area, n_saturated=saturated)

@@ -9,14 +9,17 @@ from jaxtyping import Float, Int
 from dmsim.detector import Detector
 from dmsim.reconstruction.acceptance import lost_charge_per_lone_hit
 from dmsim.reconstruction.classify import classify
-from dmsim.reconstruction.clustering import cluster, merge_pieces
+from dmsim.reconstruction.clustering import cluster
+from dmsim.reconstruction.coincidence import count_sensors, tight_coincidence
 from dmsim.reconstruction.hits import find_hits
-from dmsim.reconstruction.host import coincidence as host
-from dmsim.reconstruction.integrate import integrate
+from dmsim.reconstruction.integrate import integrate, integrate_pieces
+from dmsim.reconstruction.merging import merge_pieces
 from dmsim.reconstruction.position import positions
 from dmsim.reconstruction.pulses import free_samples, measure_pulses
+from dmsim.reconstruction.saturation import correct_saturation
 from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.shape import Shapes, shapes_of
+from dmsim.reconstruction.splitting import split_windows
 from dmsim.reconstruction.tables import (
     Gains,
     HitTable,
@@ -39,6 +42,7 @@ class _Measured(NamedTuple):
     area: Int[np.ndarray, "peak sensor"]  # int64 units
     n_saturated: Int[np.ndarray, "peak"]
     shape: Shapes
+    goodness: Float[np.ndarray, "peak"]  # of split
     n_hits: Int[np.ndarray, "peak"]
     n_sensors: Int[np.ndarray, "peak"]
     coincidence: Int[np.ndarray, "peak"]
@@ -94,8 +98,12 @@ def peaks_of(detector: Detector, table: RecordTable, *, settings: Settings | Non
     hits = find_hits(table, pulses, gains)
     windows = cluster(settings.clustering, hits, dt=table.dt, n_sensors=n_sensors)
     waveforms = integrate(table, pulses, gains, windows)
+    pieces = split_windows(settings.splitting, windows, waveforms, table.dt)
+    waveforms = integrate_pieces(table, pulses, gains, pieces, waveforms)
+    windows = pieces.windows
+    waveforms = correct_saturation(settings.saturation, table, pulses, gains, windows, waveforms)
     waveforms = _with_lost_charge(detector, waveforms, windows, hits)
-    measured = _measure(settings, gains, windows, waveforms, hits, table.dt)
+    measured = _measure(settings, gains, windows, waveforms, pieces.goodness, hits, table.dt)
     merged = _merge(settings, gains, measured, waveforms, hits, table.dt)
     return _assemble(detector, settings, gains, merged, waveforms.scale)
 
@@ -117,6 +125,7 @@ def _measure(
     gains: Gains,
     windows: Windows,
     waveforms: Waveforms,
+    goodness: Float[np.ndarray, "window"],
     hits: HitTable,
     dt: int,
     first_piece: Int[np.ndarray, "peak+1"] | None = None,
@@ -128,6 +137,7 @@ def _measure(
         gains: of the sensors.
         windows: of the waveforms.
         waveforms: of the windows.
+        goodness: of split, of the windows.
         hits: of all records.
         dt: ns a sample.
         first_piece: if given, windows first_piece[p] to first_piece[p + 1] are joined to one peak.
@@ -138,12 +148,12 @@ def _measure(
         begin = first_piece[:-1]
         windows = Windows(windows.start_ns[begin], windows.end_ns[first_piece[1:] - 1])
         area, n_saturated = np.add.reduceat(area, begin, axis=0), np.add.reduceat(n_saturated, begin)
+        # the largest of its pieces; fmax passes over those that were not searched
+        goodness = np.fmax.reduceat(goodness, begin)
     n, n_sensors = len(windows.start_ns), len(gains.units_per_count)
     peak = windows.find(hits.max_time_ns)
-    late = hits.max_time_ns - (windows.start_ns + shape.maximum_ns)[peak] if n else np.zeros(0)
-    tight = (late >= -settings.coincidence.left_ns) & (late <= settings.coincidence.right_ns)
-    coincidence = host.count_different(peak[tight], hits.channel[tight], n, n_sensors)
-    in_all = host.count_different(peak, hits.channel, n, n_sensors)
+    in_all = count_sensors(peak, hits.channel, n, n_sensors)
+    at_once = tight_coincidence(settings.coincidence, hits, windows.start_ns + shape.maximum_ns, n_sensors)
     area_pe = _in_pe(area, waveforms.scale)
     signal = classify(
         settings.classification,
@@ -151,26 +161,22 @@ def _measure(
         area_fraction_top=_fraction(area[:, : gains.n_top], area),
         rise_time_ns=shape.rise_ns,
         n_sensors=in_all,
-        tight_coincidence=coincidence,
+        tight_coincidence=at_once,
     )
     n_hits = np.bincount(peak[peak >= 0], minlength=n)
-    return _Measured(windows, area, n_saturated, shape, n_hits, in_all, coincidence, signal)
+    return _Measured(windows, area, n_saturated, shape, goodness, n_hits, in_all, at_once, signal)
 
 
 def _merge(
     settings: Settings, gains: Gains, measured: _Measured, waveforms: Waveforms, hits: HitTable, dt: int
 ) -> _Measured:
     """Join pieces of S2s and measure again; between pieces the waveform counts as zero."""
-    n = len(measured.signal)
-    if n < 2 or settings.merging.max_duration_ns == 0:
+    area_pe = _in_pe(measured.area, waveforms.scale)
+    first_piece = merge_pieces(settings.merging, measured.windows, area_pe, measured.signal)
+    if len(first_piece) == len(area_pe) + 1:
         return measured
-    group = merge_pieces(
-        settings.merging, measured.windows, _in_pe(measured.area, waveforms.scale), measured.signal
-    )
-    first_piece = np.append(np.flatnonzero(np.diff(group, prepend=-1)), n)
-    if len(first_piece) == n + 1:
-        return measured
-    joined = _measure(settings, gains, measured.windows, waveforms, hits, dt, first_piece)
+    windows, goodness = measured.windows, measured.goodness
+    joined = _measure(settings, gains, windows, waveforms, goodness, hits, dt, first_piece)
     # what was joined to an S2 piece is S2, what stands alone keeps its class
     alone = np.diff(first_piece) == 1
     return joined._replace(signal=np.where(alone, measured.signal[first_piece[:-1]], int(Signal.S2)))
@@ -212,7 +218,7 @@ def _assemble(
         center_time_ns=shape.center_ns.astype(dtype),
         decile_ns=shape.decile_ns.astype(dtype),
         width_ns=shape.width_ns.astype(dtype),
-        goodness_of_split=np.full(n, np.nan, dtype),
+        goodness_of_split=measured.goodness.astype(dtype),
         n_saturated=measured.n_saturated,
         signal=measured.signal.astype(np.int8),
         x_mm=xy[:, 0],
