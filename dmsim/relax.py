@@ -77,7 +77,11 @@ def round_through(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def decide(
-    margin: Float[Array, "..."], temperature: Float[Array, "..."] | float, *, straight_through: bool = False
+    margin: Float[Array, "..."],
+    temperature: Float[Array, "..."] | float,
+    *,
+    at_zero: bool = False,
+    straight_through: bool = False,
 ) -> Float[Array, "..."]:
     """Probability that a decision is taken: that of margin + noise > 0 under logistic noise of this scale.
 
@@ -87,6 +91,7 @@ def decide(
     Args:
         margin: signed distance from the threshold, any unit.
         temperature: scale of the noise, >= 0, same unit.
+        at_zero: the hard decision at a margin of exactly 0.
         straight_through: give the hard decision with this gradient.
 
     Gradient: jitter (exact in margin and temperature; none at temperature 0), or straight-through.
@@ -94,7 +99,7 @@ def decide(
     defined = ~jnp.isnan(margin)
     margin = jnp.where(defined, margin, 0.0)
     warm = jnp.asarray(temperature) > 0
-    hard = (defined & (margin > 0)).astype(jnp.result_type(margin, float))
+    hard = (defined & ((margin >= 0) if at_zero else (margin > 0))).astype(jnp.result_type(margin, float))
     soft = jnp.where(defined, jax.nn.sigmoid(margin / jnp.where(warm, temperature, 1.0)), 0.0)
     chosen = jnp.where(warm, soft, hard)
     return hard + (chosen - stop(chosen)) if straight_through else chosen

@@ -1,0 +1,154 @@
+"""What the hard reading fixes for the soft one: which samples, hits, boundaries and candidates there are."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from dmsim import ragged
+
+
+class Heads(NamedTuple):
+    """First fragments of pulses, whose first samples give a baseline."""
+
+    row: Int[np.ndarray, "head"]  # of the records; -1: missing, the nominal baseline is taken
+    member: Bool[np.ndarray, "head first"]  # samples that the baseline is the mean of
+
+
+class Places(NamedTuple):
+    """Samples of hits at which something is decided."""
+
+    row: Int[np.ndarray, "place"]
+    sample: Int[np.ndarray, "place"]
+    head: Int[np.ndarray, "place"]
+
+
+class Overlaps(NamedTuple):
+    """One row an overlap of a record and a candidate."""
+
+    row: Int[np.ndarray, "overlap"]
+    head: Int[np.ndarray, "overlap"]
+    channel: Int[np.ndarray, "overlap"]
+    length: Int[np.ndarray, "overlap"]  # valid samples; 0: padding
+    candidate: Int[np.ndarray, "overlap"]
+    position: Int[np.ndarray, "overlap"]  # of the record's sample 0 among the candidate's
+
+
+class InCandidate(NamedTuple):
+    """One row a hit that is in a candidate, or near enough to count for its coincidence."""
+
+    hit: Int[np.ndarray, "membership"]
+    candidate: Int[np.ndarray, "membership"]
+    time_ns: Float[np.ndarray, "membership"]  # start of its largest sample, from the candidate's first sample
+    inside: Float[np.ndarray, "membership"]  # 1 in the candidate, 0 near it
+    alone: Float[np.ndarray, "membership"]  # 1: the only one of its pulse
+
+
+class Candidates(NamedTuple):
+    """Possible peaks: runs of atoms between two boundaries. Samples count from `time_ns` - pad.
+
+    An edge that reaches out from a hit is soft, one at a split is not.
+    """
+
+    time_ns: Int[np.ndarray, "peak"] | None  # int64, of the hard window, on the joint axis; host only
+    length_ns: Int[np.ndarray, "peak"] | None  # the same
+    offset_ns: Float[np.ndarray, "peak"]  # of the hard window, from the event's first atom
+    event: Int[np.ndarray, "peak"]
+    n_samples: Int[np.ndarray, "peak"]  # with the padding at soft edges; 0: no candidate
+    pad: Int[np.ndarray, "peak"]  # samples before `time_ns`
+    pad_after: Int[np.ndarray, "peak"]
+    first_ns: Float[np.ndarray, "peak"]  # start of the first hit, from the first sample
+    last_ns: Float[np.ndarray, "peak"]  # end of the hit that reaches furthest
+    left_soft: Bool[np.ndarray, "peak"]
+    right_soft: Bool[np.ndarray, "peak"]
+    first_place: Int[np.ndarray, "peak"]  # first sample of that hit, in `Layout.starts`
+    last_place: Int[np.ndarray, "peak"]  # last sample, in `Layout.ends`
+    left: Int[np.ndarray, "peak"]  # boundary before it; `Layout.n_boundaries`: certain
+    right: Int[np.ndarray, "peak"]
+    inner: Int[np.ndarray, "peak inner"]  # boundaries inside, which are not cut; padded with the certain one
+    excluded: Int[np.ndarray, "peak gap 2"]  # samples of gaps that a merged peak leaves out; (0, 0): none
+    first_atom: Int[np.ndarray, "peak"]  # in the event
+    last_atom: Int[np.ndarray, "peak"]
+
+
+class Boundaries(NamedTuple):
+    """Between neighbouring atoms: a gap of hits, a split of a waveform, or both."""
+
+    certain: Bool[np.ndarray, "boundary"]  # cut by a gap far beyond the threshold
+    is_gap: Bool[np.ndarray, "boundary"]
+    gap_ns: Float[np.ndarray, "boundary"]
+    duration_ns: Float[np.ndarray, "boundary"]  # of the group of hits with the next one
+    gap_tau: Float[np.ndarray, "boundary"]  # 1 / (ln n_hits + 3)
+    gap_end: Int[np.ndarray, "boundary"]  # hit before the gap, in `Layout.ends`
+    gap_start: Int[np.ndarray, "boundary"]  # hit after it, in `Layout.starts`
+    node: Int[np.ndarray, "boundary"]  # in `Nodes`; -1: no split
+    mergeable: Bool[np.ndarray, "boundary"]
+    merge_gap_ns: Float[np.ndarray, "boundary"]
+    merge_duration_ns: Float[np.ndarray, "boundary"]
+    before: Int[np.ndarray, "boundary 2"]  # candidates: the piece next to the boundary, and its group
+    after: Int[np.ndarray, "boundary 2"]
+
+
+class Nodes(NamedTuple):
+    """Waveforms that may be split, and where."""
+
+    candidate: Int[np.ndarray, "node"]
+    cut: Int[np.ndarray, "node"]  # samples from the candidate's hard start
+
+
+class EventTable(NamedTuple):
+    """Candidates of each event in slots, ordered by their last atom; -1: padding."""
+
+    candidate: Int[np.ndarray, "event slot"]
+    backwards: Int[np.ndarray, "event slot"]  # slots in the order of their first atom, descending
+    n_atoms: Int[np.ndarray, "event"]
+
+
+class Layout(NamedTuple):
+    """Arrays of padded sizes, so that few shapes compile."""
+
+    heads: Heads
+    hits: Places  # largest samples of hits
+    hit_channel: Int[np.ndarray, "hit"]
+    starts: Places
+    ends: Places
+    overlaps: Overlaps
+    members: InCandidate
+    candidates: Candidates
+    boundaries: Boundaries
+    nodes: Nodes
+    events: EventTable
+    pe_per_count: Float[np.ndarray, "sensor"]
+
+
+class Static(NamedTuple):
+    """Sizes and constants that change compilation."""
+
+    n_samples: int  # of the longest candidate
+    n_sensors: int
+    n_top: int
+    n_events: int
+    n_atoms: int  # of the event with most
+    dt: int
+    baseline_adc: int
+    lost_pe: float  # a lone hit stands for
+
+
+def padded(table: Any, size: int, **fill: Any) -> Any:
+    """A NamedTuple of columns with rows added, of zeros where not said otherwise."""
+    return type(table)(
+        *(
+            np.concatenate(
+                [
+                    column,
+                    np.full((size - len(column), *column.shape[1:]), fill.get(name, 0), column.dtype),
+                ]
+            )
+            for name, column in table._asdict().items()
+        )
+    )
+
+
+def room(n: int) -> int:
+    """Rows to allocate for n."""
+    return ragged.bucket(max(n, 1))

@@ -1,0 +1,405 @@
+"""Records -> SoftPeaks and SoftEvents: the whole chain in the soft reading."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dmsim import ragged, relax
+from dmsim.detector import Detector
+from dmsim.reconstruction import event_margins
+from dmsim.reconstruction.corrections import correct, delay_offset_ns
+from dmsim.reconstruction.position import position_log_likelihood, positions
+from dmsim.reconstruction.settings import Settings
+from dmsim.reconstruction.soft import decisions, pairing
+from dmsim.reconstruction.soft.arrays import arrays_of
+from dmsim.reconstruction.soft.layout import Layout, Static
+from dmsim.reconstruction.soft.measure import cuts, measure, runs
+from dmsim.reconstruction.soft.structure import LEAST, structure_of
+from dmsim.reconstruction.soft.temperature import Temperature, temperature_of
+from dmsim.reconstruction.tables import event_and_time_ns
+from dmsim.records import RawRecords
+
+_BEST = 4  # main S1s and S2s of an event that its averages are over
+
+
+class SoftPeaks(eqx.Module):
+    """Possible peaks: those of the hard reading, and what a near decision would make in their place.
+
+    A sum over peaks is expected to be sum(probability x value). At temperature 0 the rows with probability 1
+    are the hard peaks, and all others have 0. Times count from `time_ns`.
+    """
+
+    event: Int[np.ndarray, "peak"]
+    time_ns: Int[np.ndarray, "peak"]  # int64, host: of the hard window
+    length_ns: Int[np.ndarray, "peak"]
+    probability: Float[Array, "peak"]  # that this run of samples is a peak
+    s1: Float[Array, "peak"]  # that it is an S1, if it is a peak
+    s2: Float[Array, "peak"]
+    unknown: Float[Array, "peak"]
+    area_pe: Float[Array, "peak"]
+    area_top_pe: Float[Array, "peak"]
+    area_per_channel_pe: Float[Array, "peak sensor"]
+    n_hits: Float[Array, "peak"]  # expected
+    n_sensors: Float[Array, "peak"]  # expected
+    tight_coincidence: Float[Array, "peak"]  # expected
+    center_time_ns: Float[Array, "peak"]
+    decile_ns: Float[Array, "peak 11"]
+    width_ns: Float[Array, "peak 11"]
+    maximum_ns: Float[Array, "peak"]  # start of the largest sample; no gradient
+    x_mm: Float[Array, "peak"]  # NaN where hardly an S2
+    y_mm: Float[Array, "peak"]
+    position: Float[Array, "peak"]  # probability that its light on top is enough for a place
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.time_ns.shape[0]
+
+    @property
+    def rise_time_ns(self) -> Float[Array, "peak"]:
+        """From 10 to 50 % of the area."""
+        return self.decile_ns[:, 5] - self.decile_ns[:, 1]
+
+    @property
+    def area_fraction_top(self) -> Float[Array, "peak"]:
+        """Share of the area in the top array."""
+        return self.area_top_pe / self.area_pe
+
+
+class SoftEvents(eqx.Module):
+    """One row an event. Quantities are means over what the main signals may be, given that they are.
+
+    NaN where there is none.
+    """
+
+    event: Int[np.ndarray, "event"]
+    has_s1: Float[Array, "event"]  # probability
+    has_s2: Float[Array, "event"]
+    has_pair: Float[Array, "event"]
+    s1_pe: Float[Array, "event"]
+    s2_pe: Float[Array, "event"]
+    s1_area_fraction_top: Float[Array, "event"]
+    s2_area_fraction_top: Float[Array, "event"]
+    s2_width_50_ns: Float[Array, "event"]
+    cs1_pe: Float[Array, "event"]  # this and what follows: given a pair
+    cs2_pe: Float[Array, "event"]
+    drift_time_ns: Float[Array, "event"]
+    x_mm: Float[Array, "event"]
+    y_mm: Float[Array, "event"]
+    z_mm: Float[Array, "event"]
+    n_peaks: Float[Array, "event"]  # expected numbers
+    n_s1: Float[Array, "event"]
+    n_s2: Float[Array, "event"]
+    n_triggers: Float[Array, "event"]  # S2s larger than a trigger; earlier S2s are not looked at
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return self.event.shape[0]
+
+
+class Plan(eqx.Module):
+    """What the hard reading fixed: the soft one is a pure function of samples, settings and temperatures."""
+
+    layout: Layout
+    time_ns: np.ndarray = eqx.field(static=False)
+    length_ns: np.ndarray
+    event: np.ndarray
+    first_event: int = eqx.field(static=True)
+    static: Static = eqx.field(static=True)
+
+
+class Places(eqx.Module):
+    """Fitted places of the S2s, and the areas that they were fitted to."""
+
+    x_mm: Float[Array, "peak"]
+    y_mm: Float[Array, "peak"]
+    area_per_channel_pe: Float[Array, "peak sensor"]
+
+
+def _concrete(tree):
+    """The same with plain numbers, also under `jax.grad`."""
+    return jax.tree.map(lambda x: float(ragged.concrete(jnp.asarray(x), what="the soft reading")), tree)
+
+
+def plan(
+    detector: Detector,
+    records: RawRecords,
+    *,
+    settings: Settings | None = None,
+    temperature: Temperature | float | None = None,
+) -> Plan:
+    """Read the records with real decisions, and keep what is near one.
+
+    Args:
+        detector: that took the records.
+        records: of whole events; concrete numbers, also under `jax.grad`.
+        settings: the defaults if None.
+        temperature: as for `reconstruct_soft`.
+
+    Gradient: none.
+    """
+    settings = _concrete((settings or Settings()).resolved(detector))
+    t = _concrete(temperature_of(temperature))
+    data = np.asarray(ragged.concrete(jnp.asarray(records.data), what="the soft reading"))
+    held = eqx.tree_at(lambda r: r.data, records, data)
+    structure = structure_of(detector, held, settings, t)
+    layout, static = arrays_of(detector, held, settings, t, structure)
+    n, c = len(structure.runs), layout.candidates
+    assert c.time_ns is not None
+    assert c.length_ns is not None
+    event, time_ns = event_and_time_ns(c.time_ns[:n], static.dt)
+    if records.event_time_ns is not None:
+        time_ns = time_ns + np.asarray(records.event_time_ns, np.int64)[event]
+    return Plan(
+        layout=layout._replace(candidates=c._replace(time_ns=None, length_ns=None)),
+        time_ns=time_ns,
+        length_ns=c.length_ns[:n],
+        event=event + int(records.first_event),
+        first_event=int(records.first_event),
+        static=static,
+    )
+
+
+def _classes(measured, run):
+    """After merging: what was joined is an S2."""
+    s1, s2, unknown = measured.chance
+    return run.unmerged * s1, run.unmerged * s2 + (1 - run.unmerged), run.unmerged * unknown
+
+
+@partial(jax.jit, static_argnames="static")
+def _evaluate(data, settings: Settings, t: Temperature, layout: Layout, static: Static):
+    """All that does not need a place."""
+    measured, _, starts, ends = measure(data, settings, t, layout, static)
+    cut = cuts(settings, t, layout, static, measured, starts, ends)
+    run = runs(settings, layout, static, measured, cut)
+    top = jnp.sum(measured.area_per_channel_pe[:, : static.n_top], axis=1)
+    twentieth = measured.twentieth_ns
+    given = relax.decide(top - settings.position.min_area_pe, t.position_pe, at_zero=True)
+    s1, s2, unknown = _classes(measured, run)
+    return run, {
+        "probability": run.probability,
+        "s1": s1,
+        "s2": s2,
+        "unknown": unknown,
+        "area_pe": measured.area_pe,
+        "area_top_pe": top,
+        "area_per_channel_pe": measured.area_per_channel_pe,
+        "n_hits": measured.n_hits,
+        "n_sensors": jnp.sum(measured.sees, axis=1),
+        "tight_coincidence": jnp.sum(measured.sees_at_once, axis=1),
+        "center_time_ns": measured.center_ns,
+        "decile_ns": twentieth[:, ::2],
+        "width_ns": twentieth[:, 10:] - twentieth[:, 10::-1],
+        "maximum_ns": measured.maximum_ns,
+        "position": given,
+    }
+
+
+@partial(jax.jit, static_argnames="static")
+def _pairs(run, peaks, settings: Settings, t: Temperature, cathode_drift_ns, layout: Layout, static: Static):
+    """Main signals of every event."""
+    c, table = layout.candidates, layout.events
+    center = c.offset_ns + jnp.nan_to_num(peaks["center_time_ns"])
+
+    def one(slot, backwards, n_atoms):
+        there = slot >= 0
+        slots = pairing.Slots(
+            c.first_atom[slot],
+            c.last_atom[slot],
+            jnp.where(there, run.weight[slot], 0.0),
+            peaks["area_pe"][slot],
+        )
+        drift = center[slot][:, None] - center[slot][None, :]  # [S2, S1]
+        is_pair = decisions.paired(settings.events, t, drift, cathode_drift_ns)
+        kinds = (jnp.where(there, run.enough[slot] * peaks[k][slot], 0.0) for k in ("s1", "s2"))
+        return pairing.pair(slots, backwards, n_atoms, *kinds, is_pair, static.n_atoms), drift
+
+    return jax.vmap(one)(table.candidate, table.backwards, table.n_atoms)
+
+
+def _mean(weight, value, axis=-1):
+    """Mean of values that may be undefined where their weight is 0; NaN without weight."""
+    total = jnp.sum(weight, axis=axis)
+    value = jnp.where(weight > 0, value, 0.0)
+    safe = jnp.where(total > 0, total, 1.0)
+    return jnp.where(total > 0, jnp.sum(weight * value, axis=axis) / safe, jnp.nan)
+
+
+def _moved(detector, charge, area, fitted, xy):
+    """A fitted place, moved as the areas move: the implicit function of the likelihood's maximum.
+
+    d xy = -H^-1 d(gradient), with H the Hessian of the log likelihood at the place found.
+    """
+    held = relax.stop(xy)
+
+    def slope(area):
+        return jax.grad(lambda at: position_log_likelihood(detector, area, at, charge=charge))(held)
+
+    hessian = jax.jacfwd(
+        lambda at: jax.grad(lambda p: position_log_likelihood(detector, fitted, p, charge=charge))(at)
+    )
+    curvature = relax.stop(hessian(held))
+    # at the wall, or without light, the likelihood may not be curved: the place is held there
+    fine = (jnp.trace(curvature) < 0) & (jnp.linalg.det(curvature) > 0)
+    safe = jnp.where(fine, curvature, -jnp.eye(2, dtype=held.dtype))
+    return held - jnp.where(fine, jnp.linalg.solve(safe, slope(area) - slope(relax.stop(fitted))), 0.0)
+
+
+def reconstruct_soft(
+    detector: Detector,
+    records: RawRecords,
+    *,
+    settings: Settings | None = None,
+    temperature: Temperature | float | None = None,
+) -> tuple[SoftPeaks, SoftEvents]:
+    """Peaks and events with every decision as a probability.
+
+    Args:
+        detector: that took the records; its drift field as a map, where it has one.
+        records: of whole events, with their numbers.
+        settings: thresholds; the defaults if None. Float fields may be traced by `jax.grad`.
+        temperature: of each decision, or a factor on the default ones; 0 is the hard reading.
+
+    Raises:
+        ValueError: as the hard reading, or under `jax.jit` and `jax.vmap`: `plan` and `evaluate` are what runs
+            inside those.
+
+    Gradient: jitter, of every decision; exact in samples inside a window. See `evaluate`.
+    """
+    return evaluate(
+        plan(detector, records, settings=settings, temperature=temperature),
+        detector,
+        records.data,
+        settings=settings,
+        temperature=temperature,
+    )
+
+
+def evaluate(
+    plan: Plan,
+    detector: Detector,
+    data: Float[Array, "record sample"],
+    *,
+    settings: Settings | None = None,
+    temperature: Temperature | float | None = None,
+    places: Places | None = None,
+) -> tuple[SoftPeaks, SoftEvents]:
+    """The soft reading on a fixed plan: a pure function of samples, settings and temperatures.
+
+    Args:
+        plan: of the same records.
+        detector: as for the plan.
+        data: samples [ADC].
+        settings: the defaults if None.
+        temperature: as for `reconstruct_soft`.
+        places: of the possible S2s, from `places_of`; made from the areas if None, outside of `jax.jit` only.
+
+    Gradient: jitter of every decision; exact in the samples. Held: which hits and candidates there are, the
+    samples of maxima, the place of a split, which of two areas is the larger.
+    """
+    settings, t = (settings or Settings()).resolved(detector), temperature_of(temperature)
+    layout, static, n = plan.layout, plan.static, len(plan.time_ns)
+    data = jnp.asarray(data)
+    data = data if jnp.issubdtype(data.dtype, jnp.floating) else data.astype(float)
+    run, columns = _evaluate(data, settings, t, layout, static)
+    if places is None:
+        places = _fit(detector, settings, columns)
+    cathode = jnp.asarray(float(_cathode_ns(detector)))
+    pairs, drift = _pairs(run, columns, settings, t, cathode, layout, static)
+    events = _events(detector, settings, t, columns, pairs, drift, layout, places)
+    peaks = SoftPeaks(
+        event=plan.event,
+        time_ns=plan.time_ns,
+        length_ns=plan.length_ns,
+        x_mm=places.x_mm[:n],
+        y_mm=places.y_mm[:n],
+        **{name: column[:n] for name, column in columns.items()},
+    )
+    number = plan.first_event + np.arange(static.n_events)
+    return peaks, SoftEvents(event=number, **events)
+
+
+def _cathode_ns(detector: Detector) -> int:
+    return round(float(detector.electrons.drift_time_ns(-detector.geometry.drift_length_mm)))
+
+
+def _fit(detector: Detector, settings: Settings, columns) -> Places:
+    """Places of what may be an S2, on the host."""
+    area, s2, exists = (
+        np.asarray(ragged.concrete(columns[name], what="positions"))
+        for name in ("area_per_channel_pe", "s2", "probability")
+    )
+    xy = np.full((len(area), 2), np.nan, area.dtype)
+    may_be = s2 * exists >= LEAST
+    section = _concrete(settings.position)
+    if may_be.any():
+        found = positions(detector, area[may_be], eqx.tree_at(lambda p: p.min_area_pe, section, 0.0))
+        xy[may_be] = np.stack([found.x_mm, found.y_mm], axis=1)
+    return Places(jnp.asarray(xy[:, 0]), jnp.asarray(xy[:, 1]), jnp.asarray(area))
+
+
+def places_of(plan: Plan, detector: Detector, data, *, settings=None, temperature=None) -> Places:
+    """Fitted places of all that may be an S2, for `evaluate` inside compiled code. Gradient: none."""
+    settings, t = (settings or Settings()).resolved(detector), temperature_of(temperature)
+    _, columns = _evaluate(jnp.asarray(data, float), settings, t, plan.layout, plan.static)
+    return _fit(detector, settings, columns)
+
+
+def _events(detector, settings, t, columns, pairs, drift, layout, places: Places) -> dict[str, Array]:
+    from dmsim.reconstruction.charge_model import charge_model  # noqa: PLC0415  only where places are moved
+
+    slot = layout.events.candidate
+    there = slot >= 0
+
+    def of(name):
+        return columns[name][slot]
+
+    area, top, sensors = of("area_pe"), of("area_top_pe"), columns["area_per_channel_pe"]
+    positive = area > 0
+    fraction = jnp.where(positive, top / jnp.where(positive, area, 1.0), jnp.nan)
+    # the likeliest main signals: [event, best]
+    s2_at = pairs.best
+    chance_s1, s1_at = jax.lax.top_k(pairs.main_s1, min(_BEST, slot.shape[1]))
+    joint = jnp.take_along_axis(pairs.joint[:, :-1], s1_at[:, None, :], axis=2)  # [event, S2, S1]
+    rows = jnp.take_along_axis(slot, s2_at, axis=1)
+    charge = charge_model(detector)
+    seen = jnp.isfinite(places.x_mm[rows]) & (jnp.take_along_axis(pairs.main_s2, s2_at, axis=1) > 0)
+    xy = jnp.stack([places.x_mm[rows], places.y_mm[rows]], axis=-1)
+    xy = jnp.where(seen[..., None], xy, 0.0)
+    move = jax.vmap(jax.vmap(lambda a, f, p: _moved(detector, charge, a, f, p)))
+    xy = move(sensors[rows], places.area_per_channel_pe[rows], xy)
+    joint = joint * (seen & (rows >= 0))[..., None] * columns["position"][rows][..., None]
+    take = jnp.take_along_axis(drift, s2_at[:, :, None], axis=1)
+    drift_ns = jnp.take_along_axis(take, s1_at[:, None, :], axis=2)
+    used = jnp.where(joint > 0, drift_ns, 1e3) - delay_offset_ns(detector)
+    x, y = (jnp.broadcast_to(xy[..., i, None], joint.shape) for i in (0, 1))
+    place = correct(detector, x, y, used)
+    s1_pe = jnp.take_along_axis(area, s1_at, axis=1)[:, None, :]
+    s2_top, s2_pe = (jnp.take_along_axis(v, s2_at, axis=1)[..., None] for v in (top, area))
+    both = (1, 2)
+    exists = jnp.where(there, of("probability"), 0.0)
+    over = relax.decide(event_margins.trigger_area(settings.events, area), t.trigger_pe)
+    width = columns["width_ns"][..., 5][slot]
+    return {
+        "has_s1": jnp.sum(pairs.main_s1, axis=1),
+        "has_s2": jnp.sum(pairs.main_s2, axis=1),
+        "has_pair": jnp.sum(pairs.joint[:, :-1], axis=both),
+        "s1_pe": _mean(pairs.main_s1, area),
+        "s2_pe": _mean(pairs.main_s2, area),
+        "s1_area_fraction_top": _mean(pairs.main_s1, fraction),
+        "s2_area_fraction_top": _mean(pairs.main_s2, fraction),
+        "s2_width_50_ns": _mean(pairs.main_s2, width),
+        "cs1_pe": _mean(joint, s1_pe * place.s1, both),
+        "cs2_pe": _mean(joint, s2_top * place.s2_top + (s2_pe - s2_top) * place.s2_bottom, both),
+        "drift_time_ns": _mean(joint, drift_ns, both),
+        "x_mm": _mean(joint, place.x_mm, both),
+        "y_mm": _mean(joint, place.y_mm, both),
+        "z_mm": _mean(joint, place.z_mm, both),
+        "n_peaks": jnp.sum(exists, axis=1),
+        "n_s1": jnp.sum(exists * of("s1"), axis=1),
+        "n_s2": jnp.sum(exists * of("s2"), axis=1),
+        "n_triggers": jnp.sum(exists * of("s2") * over, axis=1),
+    }
