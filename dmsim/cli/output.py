@@ -8,6 +8,7 @@ from dmsim import batches, pipeline
 from dmsim.io import tables
 from dmsim.io.parquet import TableWriter, remove_tables
 from dmsim.io.provenance import FILE_NAME, Provenance, check_output, write_provenance
+from dmsim.io.receipts import remove_receipts
 from dmsim.io.strax_runs import StraxWriter, remove_strax_folders
 from dmsim.pipeline import truth as truths
 from dmsim.pipeline.hits import Batch
@@ -147,6 +148,7 @@ def claim(folder: Path, provenance: Provenance, *, overwrite: bool) -> None:
     except ValueError:
         if not overwrite or not (folder / FILE_NAME).is_file():
             raise  # also with --overwrite, a folder that dmsim did not write is left alone
+        remove_receipts(folder)
         remove_tables(folder)
         remove_strax_folders(folder)
         same = False

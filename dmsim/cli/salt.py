@@ -49,7 +49,6 @@ def run(args: argparse.Namespace) -> int:
     from dmsim import load_detector
     from dmsim.cli.output import claim
     from dmsim.cli.progress import track
-    from dmsim.cli.reconstruct import gap_ns
     from dmsim.cli.salted_output import SaltedOutput
     from dmsim.cli.simulate import source_options
     from dmsim.io.files import sha256_of_file
@@ -131,3 +130,16 @@ def _times(args: argparse.Namespace) -> Any:
     if np.any(np.diff(times) < 0):
         raise ValueError(f"--times {args.times}: must be ascending")
     return times
+
+
+def gap_ns(event_gap_us: float | None, detector: Any) -> int:
+    """Silence that separates events where there are no event numbers: as given, or 1.5 drift times.
+
+    Raises:
+        ValueError: if it is out of range.
+    """
+    if event_gap_us is None:
+        return round(1.5 * float(detector.electrons.drift_time_ns(-detector.geometry.drift_length_mm)))
+    if not 0 < event_gap_us <= 1e6:
+        raise ValueError(f"--event-gap-us is {event_gap_us} us: must be above 0 and at most 1e6 us")
+    return round(event_gap_us * 1e3)

@@ -50,7 +50,9 @@ def write_chunk(path: Path, table: pa.Table, provenance: dict[str, Any]) -> dict
     }
     whole = table.replace_schema_metadata(metadata)
     # floats seldom repeat: without a dictionary of them writing takes a fifth of the time, and less room
-    repeating = [_parquet_name(field) for field in whole.schema if not pa.types.is_floating(_item(field))]
+    repeating: Any = [
+        _parquet_name(field) for field in whole.schema if not pa.types.is_floating(_item(field))
+    ]
     write_whole(path, lambda file: pq.write_table(whole, file, compression="zstd", use_dictionary=repeating))
     return {
         "n_rows": table.num_rows,
@@ -88,8 +90,18 @@ class TableWriter:
         Raises:
             ValueError: if the folder holds the table of another run.
         """
+        self._open(out, kind, provenance.as_dict(), n_chunks)
+
+    @classmethod
+    def of(cls, out: Path, kind: str, provenance: dict[str, Any], *, n_chunks: int) -> "TableWriter":
+        """The same with the provenance as it stands in a file."""
+        writer = cls.__new__(cls)
+        writer._open(out, kind, provenance, n_chunks)
+        return writer
+
+    def _open(self, out: Path, kind: str, provenance: dict[str, Any], n_chunks: int | None) -> None:
         self.folder = out / kind
-        self._provenance = provenance.as_dict()
+        self._provenance = provenance
         self._manifest: dict[str, Any] = {
             "table": kind,
             "n_chunks": _UNKNOWN if n_chunks is None else n_chunks,
@@ -126,7 +138,10 @@ class TableWriter:
 
     def enter(self, entries: dict[int, dict[str, Any]]) -> None:
         """Say which chunks there are, written by others with `write_chunk`; entries of other chunks go."""
-        self._manifest["chunks"] = {chunk_name(chunk): entry for chunk, entry in sorted(entries.items())}
+        chunks = {chunk_name(chunk): entry for chunk, entry in sorted(entries.items())}
+        if chunks == self._manifest["chunks"] and (self.folder / MANIFEST).is_file():
+            return
+        self._manifest["chunks"] = chunks
         write_json(self.folder / MANIFEST, self._manifest)
 
     def finish(self, n_chunks: int) -> None:
@@ -172,13 +187,17 @@ class TableReader:
                 "first missing): give the command that wrote it again to finish it"
             )
 
+    def path_of(self, chunk: int) -> Path:
+        """File of a chunk."""
+        return self.folder / chunk_name(chunk)
+
     def read(self, chunk: int) -> pa.Table:
         """Read a chunk after checking its size and checksum.
 
         Raises:
             ValueError: if the file is missing, or not the one that was written.
         """
-        path = self.folder / chunk_name(chunk)
+        path = self.path_of(chunk)
         entry = self._manifest["chunks"][path.name]
         if not path.is_file():
             raise ValueError(

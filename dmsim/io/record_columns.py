@@ -7,7 +7,6 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from dmsim.io.tables import event_numbers, unpack
-from dmsim.records import RawRecords
 
 
 class RecordColumns(NamedTuple):
@@ -21,7 +20,8 @@ class RecordColumns(NamedTuple):
     data: Int[np.ndarray, "record sample"]  # int16, ADC counts
     sample_ns: int
 
-    def __len__(self) -> int:
+    @property
+    def n_records(self) -> int:
         """Number of records."""
         return self.time_ns.shape[0]
 
@@ -32,15 +32,22 @@ class RecordColumns(NamedTuple):
 
     def take(self, rows: slice | np.ndarray) -> "RecordColumns":
         """Some of the records."""
-        return RecordColumns(*(column[rows] for column in self[:-1]), self.sample_ns)
+        columns: list[Any] = [column[rows] for column in self[:-1]]
+        return RecordColumns(*columns, sample_ns=self.sample_ns)
 
 
 def join_columns(parts: list[RecordColumns]) -> RecordColumns:
     """Records of consecutive spans of time as one."""
     if len(parts) == 1:
         return parts[0]
-    columns = [np.concatenate(part) for part in zip(*(part[:-1] for part in parts), strict=True)]
-    return RecordColumns(*columns, parts[0].sample_ns)
+    columns: list[Any] = [np.concatenate(part) for part in zip(*(part[:-1] for part in parts), strict=True)]
+    return RecordColumns(*columns, sample_ns=parts[0].sample_ns)
+
+
+def no_records(sample_ns: int) -> RecordColumns:
+    """Columns without rows."""
+    none = np.zeros(0, np.int64)
+    return RecordColumns(none, none, none, none, none, np.zeros((0, 1), np.int16), sample_ns)
 
 
 def columns_of_strax(raw: np.ndarray, *, origin: object) -> RecordColumns:
@@ -54,8 +61,9 @@ def columns_of_strax(raw: np.ndarray, *, origin: object) -> RecordColumns:
         widths = np.unique(raw["dt"]).tolist()
         raise ValueError(f"{origin}: records have sample widths of {widths} ns: one width above 0 is needed")
     names = ("channel", "length", "pulse_length", "record_i")
-    columns = (np.ascontiguousarray(raw[name]) for name in names)
-    return RecordColumns(np.ascontiguousarray(raw["time"]), *columns, raw["data"], width)
+    columns: dict[str, Any] = {name: np.ascontiguousarray(raw[name]) for name in names}
+    time_ns = np.ascontiguousarray(raw["time"])
+    return RecordColumns(time_ns=time_ns, **columns, data=raw["data"], sample_ns=width)
 
 
 def columns_of_table(table: pa.Table, *, origin: object) -> RecordColumns:
@@ -73,14 +81,15 @@ def columns_of_table(table: pa.Table, *, origin: object) -> RecordColumns:
     width = int(batch["sample_ns"])
     time_ns = clock[event] + columns["start_sample"].astype(np.int64) * width
     names = ("channel", "length", "pulse_length", "record_i", "data")
-    found = RecordColumns(time_ns, *(columns[name] for name in names), width)
+    kept: dict[str, Any] = {name: columns[name] for name in names}
+    found = RecordColumns(time_ns=time_ns, **kept, sample_ns=width)
     if np.any(np.diff(time_ns) < 0):  # events may overlap in time
         return found.take(np.argsort(time_ns, kind="stable"))
     return found
 
 
 def check_columns(columns: RecordColumns, *, n_sensors: int, origin: object) -> None:
-    """Refuse records that cannot be what a digitiser wrote.
+    """Refuse records that cannot be what a digitiser wrote, before they are cut into islands.
 
     Args:
         columns: of one chunk.
@@ -99,22 +108,6 @@ def check_columns(columns: RecordColumns, *, n_sensors: int, origin: object) -> 
             "the one in front of it: records must be sorted by time"
         )
     _no_overlap(columns.time_ns, columns.end_ns, columns.channel, origin)
-
-
-def check_records(records: RawRecords, *, n_sensors: int, origin: object) -> None:
-    """The same for records that belong to events.
-
-    Raises:
-        ValueError: with the first row that is wrong.
-    """
-    start = np.asarray(records.start_sample).astype(np.int64)
-    columns: Any = records
-    _in_range(columns, n_sensors, origin)
-    # far apart: samples of one event span less than 2^32
-    time = np.asarray(records.event).astype(np.int64) * 2**33 + start
-    order: Any = slice(None) if np.all(np.diff(time) >= 0) else np.argsort(time, kind="stable")
-    length = np.asarray(records.length).astype(np.int64)
-    _no_overlap(time[order], (time + length)[order], np.asarray(records.channel)[order], origin)
 
 
 def _in_range(columns: RecordColumns, n_sensors: int, origin: object) -> None:

@@ -1,13 +1,18 @@
 """Recorded waveforms, in whichever of the formats a path holds them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dmsim.io.files import sha256_of_file
-from dmsim.io.parquet import MANIFEST, TableReader
+from dmsim.io.parquet import MANIFEST, TableReader, chunk_name
 from dmsim.io.provenance import FILE_NAME, read_provenance
+from dmsim.io.record_columns import RecordColumns, columns_of_strax, columns_of_table
 from dmsim.io.strax_folders import FolderReader, find_folder
 from dmsim.io.strax_runs import RecordsReader
 from dmsim.io.tables import unpack_records
@@ -31,6 +36,58 @@ class RecordsInput:
             gap_ns: silence that separates events, used where a strax folder has no event numbers.
         """
         return RecordsReader(self.folder, gap_ns=gap_ns) if self.is_strax else TableReader(self.folder)
+
+    @cached_property
+    def _reader(self) -> TableReader | RecordsReader:
+        return self.reader(gap_ns=0)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether records say which event they are of."""
+        return self._reader.has_events if isinstance(self._reader, RecordsReader) else True
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a span of the detector's time: without event numbers, or simulated as one."""
+        settings = (self.provenance or {}).get("settings", {})
+        return not self.has_events or (isinstance(settings, dict) and "duration_s" in settings)
+
+    def path_of(self, chunk: int) -> Path:
+        """File of a chunk."""
+        reader = self._reader
+        return reader.path_of(chunk) if isinstance(reader, RecordsReader) else self.folder / chunk_name(chunk)
+
+    def read_events(self, chunk: int) -> RawRecords:
+        """Records of a chunk of whole events, with int16 samples.
+
+        Raises:
+            ValueError: if the file is missing, damaged or foreign.
+        """
+        reader = self._reader
+        if isinstance(reader, RecordsReader):
+            with _named(self.path_of(chunk)):
+                return reader.read(chunk, dtype=np.int16)
+        return unpack_records(reader.read(chunk), origin=self.path_of(chunk), dtype=np.int16)
+
+    def read_span(self, chunk: int) -> RecordColumns:
+        """Records of a chunk of a span of time.
+
+        Raises:
+            ValueError: if the file is missing, damaged or foreign, or its events have no clock.
+        """
+        reader = self._reader
+        if isinstance(reader, RecordsReader):
+            return columns_of_strax(reader.read_raw(chunk), origin=self.path_of(chunk))
+        return columns_of_table(reader.read(chunk), origin=self.path_of(chunk))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file an error is of."""
+    try:
+        yield
+    except ValueError as error:
+        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from None
 
 
 def iterate(source: RecordsInput, *, gap_ns: int) -> Iterator[RawRecords]:
@@ -79,8 +136,10 @@ def open_records(path: Path) -> RecordsInput:
             "nor a strax folder (RUN-raw_records-HASH)"
         )
     strax = FolderReader(folder)
-    (metadata,) = folder.glob("*metadata.json")
+    metadata = next(folder.glob("*metadata.json"))
     provenance = strax.metadata.get("dmsim")
+    if provenance is not None and not isinstance(provenance, dict):
+        raise ValueError(f"{metadata} is damaged: dmsim must be an object")
     return RecordsInput(folder, True, strax.n_chunks, sha256_of_file(metadata), provenance)  # noqa: FBT003
 
 

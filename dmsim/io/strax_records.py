@@ -67,8 +67,12 @@ def records_to_strax(records: RawRecords) -> StraxRecords:
     return StraxRecords(raw, record_events, event_starts[np.argsort(clock, kind="stable")])
 
 
-def records_from_strax(strax: StraxRecords) -> RawRecords:
+def records_from_strax(strax: StraxRecords, *, dtype: type[np.generic] = np.float32) -> RawRecords:
     """Records of one batch of consecutive events.
+
+    Args:
+        strax: arrays of one batch.
+        dtype: of the samples; int16 as they are.
 
     A digitiser's own baselines may differ from record to record: their median is kept, which is only nominal
     (reconstruction measures the baseline in the samples).
@@ -101,7 +105,7 @@ def records_from_strax(strax: StraxRecords) -> RawRecords:
     columns |= {name: raw[name] for name in ("channel", "length", "pulse_length", "record_i")}
     arrays: dict[str, Any] = {name: values[order].astype(np.int32) for name, values in columns.items()}
     arrays |= {
-        "data": raw["data"][order].astype(np.float32),
+        "data": raw["data"][order].astype(dtype, copy=False),
         "valid": np.ones(raw.size, bool),
         "n_overflow": np.zeros((), np.int32),
         "first_event": np.asarray(first_event, np.int32),

@@ -168,11 +168,20 @@ class RecordsReader:
         for chunk in range(self.n_chunks):
             yield self.read(chunk)
 
-    def read(self, chunk: int) -> RawRecords:
+    def read_raw(self, chunk: int) -> np.ndarray:
+        """The array of raw_records of a chunk."""
+        return self._raw.read(chunk)
+
+    def path_of(self, chunk: int) -> Path:
+        """File of a chunk."""
+        return self._raw.folder / str(self._raw.metadata["chunks"][chunk].get("filename", ""))
+
+    def read(self, chunk: int, *, dtype: type[np.generic] = np.float32) -> RawRecords:
         """Read a chunk; without event numbers, chunks must be read in order."""
         raw = self._raw.read(chunk)
         if self._beside is not None:
-            records = records_from_strax(StraxRecords(raw, *(reader.read(chunk) for reader in self._beside)))
+            beside = (reader.read(chunk) for reader in self._beside)
+            records = records_from_strax(StraxRecords(raw, *beside), dtype=dtype)
             n_overflow = self._raw.metadata["chunks"][chunk].get("n_overflow", 0)
             return replace(records, n_overflow=np.asarray(n_overflow, np.int32))
         batch = split_into_events(raw, first_event=self._next_event, gap_ns=self._gap_ns)

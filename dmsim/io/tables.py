@@ -73,13 +73,16 @@ def _fit(kind: str, column: Column, values: np.ndarray) -> np.ndarray:
     return fitted
 
 
-def unpack(table: pa.Table, kind: str, *, origin: object = "table") -> Unpacked:
+def unpack(
+    table: pa.Table, kind: str, *, origin: object = "table", without: tuple[str, ...] = ()
+) -> Unpacked:
     """The columns of a table, after checking that it is one of ours.
 
     Args:
         table: as read.
         kind: a name in `TABLES`.
         origin: named in errors.
+        without: columns that were not read.
 
     Raises:
         ValueError: if it is another table, another format, or has other columns.
@@ -93,10 +96,11 @@ def unpack(table: pa.Table, kind: str, *, origin: object = "table") -> Unpacked:
     version = metadata.get(_VERSION_KEY, b"").decode(errors="replace")
     if version != str(FORMAT_VERSION):
         raise ValueError(f"{origin} has format {version}: this version of dmsim reads {FORMAT_VERSION}")
-    wanted = [column.name for column in TABLES[kind]]
+    present = [column for column in TABLES[kind] if column.name not in without]
+    wanted = [column.name for column in present]
     if table.schema.names != wanted:
         raise ValueError(f"{origin} has columns {table.schema.names}: a table of {kind} has {wanted}")
-    columns = {column.name: _values(table, column, origin) for column in TABLES[kind]}
+    columns = {column.name: _values(table, column, origin) for column in present}
     return Unpacked(columns, _batch_of(metadata.get(BATCH_KEY, b""), kind, origin))
 
 
@@ -320,9 +324,27 @@ def unpack_peaks(table: pa.Table, *, origin: object = "table") -> Peaks:
     return Peaks(**unpack(table, "peaks", origin=origin).columns)
 
 
-def pack_events(events: Events) -> pa.Table:
-    """Table of events."""
-    return pack("events", _fields(events, "events"), {})
+def unpack_light_peaks(table: pa.Table, *, origin: object = "table") -> Peaks:
+    """The same of a table that was read without areas per sensor: of no sensor."""
+    columns = unpack(table, "peaks", origin=origin, without=("area_per_channel_pe",)).columns
+    return Peaks(**columns, area_per_channel_pe=np.zeros((table.num_rows, 0), np.float32))
+
+
+def pack_events(events: Events, *, peak_rows: str = "chunk") -> pa.Table:
+    """Table of events.
+
+    Args:
+        events: rows.
+        peak_rows: whether their rows in `Peaks` count from the chunk's first peak or from the run's.
+    """
+    return pack("events", _fields(events, "events"), {"peak_rows": peak_rows})
+
+
+def peak_rows(table: pa.Table) -> str:
+    """What the rows of peaks in a table of events count from: "chunk" or "run"."""
+    return _batch_of((table.schema.metadata or {}).get(BATCH_KEY, b"{}"), "events", "table").get(
+        "peak_rows", "chunk"
+    )
 
 
 def unpack_events(table: pa.Table, *, origin: object = "table") -> Events:

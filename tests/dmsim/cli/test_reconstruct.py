@@ -215,7 +215,7 @@ def test_damaged_input_is_named(damage, message, copy, dmsim_command, tmp_path):
     assert status == 1
     assert len(error.splitlines()) == 1
     assert re.search(message, error)
-    assert not list((tmp_path / "out").rglob("events.png"))
+    assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
 def test_other_bad_input(simulated, dmsim_command, tmp_path):
@@ -230,7 +230,11 @@ def test_other_bad_input(simulated, dmsim_command, tmp_path):
         ([good, "-d", "xenonnnt"], "detector 'xenonnnt' is not known"),
         ([good, "--settings", tmp_path / "bad.toml"], "unknown key hits.treshold_adc"),
         ([good, "--settings", tmp_path / "none.toml"], "No such file"),
-        ([good, "--event-gap-us", "-1"], "--event-gap-us is -1.0 us: must be above 0"),
+        ([good, "--retries", "-1"], "--retries is -1: must be 0 to 100"),
+        ([good, "--workers", "0"], "--workers is 0: must be 1 to 1024"),
+        ([good, "--workers", "2", "--scheduler", "tcp://nowhere:1"], "give one of both"),
+        ([good, "--chunks", "3:1"], "--chunks is '3:1': give A:B"),
+        ([good, "--chunks", "7:9"], "--chunks is 7:9: the run has chunks 0 to 1"),
     ):
         status, _, error = dmsim_command("reconstruct", *arguments, "-o", tmp_path / "out")
         assert status == 1
