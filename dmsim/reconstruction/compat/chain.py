@@ -96,7 +96,8 @@ def find_with(
         finder.cut_outside(records, hits, before, after, left=left, right=right)
     else:
         dt, extension = 1, (0, 0)
-    hits = by_time(hits[pe_per_adc[hits["channel"]] != 0])
+    every_hit = by_time(hits)
+    hits = every_hit[pe_per_adc[every_hit["channel"]] != 0]
     start, end = chunk_ns if chunk_ns is not None else _everything(hits, extension)
     peaks = windows.find_peaks(hits, pe_per_adc, grouping)
     windows.clip(peaks, start, end)
@@ -123,7 +124,7 @@ def find_with(
     if settings.saturation.correct:
         measure(peaks, saturation.restore(peaks, records, pe_per_adc, settings.saturation))
     features.add_hit_features(peaks, hitlets, settings.coincidence)
-    return Found(records, hits, lone, peaks)
+    return Found(records, every_hit, lone, peaks)
 
 
 def _hits(records: np.ndarray, settings: Settings, n_sensors: int) -> np.ndarray:

@@ -70,18 +70,17 @@ def _fraction_times(data, length, area, fractions):
 
 @numba.njit(**CACHED)
 def _centers(data, length, dt, time):
-    """Area-weighted mean time, cut to whole ns; the start where the samples sum to zero."""
+    """Area-weighted mean time in single precision, cut to whole ns; the start where samples sum to zero."""
     center = np.zeros(len(time), np.int64)
     for p in range(len(time)):
-        weight = np.float32(0)
-        moment = 0.0
+        weight = moment = np.float32(0)
         for s in range(length[p]):
             weight += data[p, s]
-            moment += s * float(data[p, s])
+            moment += np.float32(np.float32(s) * data[p, s])
         if weight == 0:
             center[p] = time[p]
         else:
-            center[p] = np.int64((moment / weight + 0.5) * dt[p]) + time[p]
+            center[p] = np.int64((float(np.float32(moment / weight)) + 0.5) * dt[p]) + time[p]
     return center
 
 

@@ -98,7 +98,7 @@ def _natural_breaks(data, length, dt, large, limit, wing_ns):
     for p in range(len(length)):
         if not large[p]:
             continue
-        n = length[p]
+        n = np.int64(length[p])
         _spread(data[p, :n], left)
         _spread(data[p, :n][::-1], right)
         wing = wing_ns // dt[p] - 1
@@ -181,6 +181,6 @@ def _local_minima(data, length, dt, large, height, ratio):
             if x > highest:
                 highest, lowest, at = x, 1e14, s
         if begin > 0:
-            cuts[n_cuts] = p, begin, length[p]
+            cuts[n_cuts] = p, begin, np.int64(length[p])
             n_cuts += 1
     return cuts[:n_cuts], np.zeros(len(length))

@@ -54,12 +54,12 @@ def _wave(random, n):
     return wave
 
 
-def saturating_raw(seed, *, n_channels=12, samples=110):
+def saturating_raw(seed, *, n_signals=6, n_channels=12, samples=110):
     """Large signals on all channels at once, of which some channels lie far below the floor."""
     random = np.random.default_rng(seed)
     rows = []
     begin = 1_000_000
-    for _ in range(6):
+    for _ in range(n_signals):
         n = int(random.choice([150, 330, 900]))
         at = np.arange(n)
         middle, width = n * random.uniform(0.5, 0.7), n / random.uniform(8, 20)
