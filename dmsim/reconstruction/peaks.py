@@ -14,7 +14,7 @@ from dmsim.reconstruction.coincidence import count_sensors, tight_coincidence
 from dmsim.reconstruction.hits import find_hits
 from dmsim.reconstruction.integrate import integrate, integrate_pieces
 from dmsim.reconstruction.merging import merge_pieces
-from dmsim.reconstruction.position import positions
+from dmsim.reconstruction.position import Positions, positions
 from dmsim.reconstruction.pulses import free_samples, measure_pulses
 from dmsim.reconstruction.saturation import correct_saturation
 from dmsim.reconstruction.settings import Settings
@@ -31,8 +31,6 @@ from dmsim.reconstruction.tables import (
     record_table,
 )
 from dmsim.records import Peaks, RawRecords, Signal
-
-POSITION_QUALITY = ("x_error_mm", "y_error_mm", "xy_correlation", "xy_misfit")
 
 
 class _Measured(NamedTuple):
@@ -203,8 +201,10 @@ def _assemble(
     n = len(windows.start_ns)
     area = (measured.area * scale).astype(dtype)
     s2 = measured.signal == int(Signal.S2)
-    xy = np.full((n, 2), np.nan, dtype)
-    xy[s2] = positions(detector, area[s2], max_steps=settings.position.max_steps)
+    places = {name: np.full(n, np.nan, dtype) for name in Positions._fields}
+    found = positions(detector, area[s2], settings.position)
+    for name, column in zip(found._fields, found, strict=True):
+        places[name][s2] = column
     return Peaks(
         event=np.zeros(n, np.int64),
         time_ns=windows.start_ns,
@@ -221,7 +221,5 @@ def _assemble(
         goodness_of_split=measured.goodness.astype(dtype),
         n_saturated=measured.n_saturated,
         signal=measured.signal.astype(np.int8),
-        x_mm=xy[:, 0],
-        y_mm=xy[:, 1],
-        **{name: np.full(n, np.nan, dtype) for name in POSITION_QUALITY},
+        **places,
     )

@@ -184,7 +184,7 @@ class Position(_Section):
     """x, y of S2s from the light on the top array."""
 
     min_area_pe: float = _leaf(0.0, "PE", 0.0, 1e7, "on the top array; below it no position is given")
-    max_steps: int = _count(8, 1, 100, "Fisher-scoring steps; assumed")
+    max_steps: int = _count(24, 1, 1000, "of the likelihood's damped scoring; few need more than 10; assumed")
 
 
 class EventBuilding(_Section):
