@@ -41,11 +41,6 @@ def find(data, time_ns, channel, length, pulse, baseline, limit, live, n_pulses,
         p, start, samples = pulse[row], time_ns[row], data[row, : length[row]]
         top = limit[p]
         before, open_hit[c] = open_hit[c], _NONE
-        lowest = samples[0]
-        for x in samples:  # no branch: most samples are of no hit
-            lowest = min(lowest, x)
-        if lowest > top:
-            continue
         j = 0
         while j < samples.size:
             if samples[j] > top:
@@ -75,3 +70,13 @@ def find(data, time_ns, channel, length, pulse, baseline, limit, live, n_pulses,
             if j == samples.size:
                 open_hit[c] = hit
     return out[:n], of_pulse
+
+
+@njit(cache=True, nogil=True)
+def columns(rows, order):
+    """Rows in this order, by column."""
+    out = np.empty((_COLUMNS, order.size), np.int64)
+    for i in range(order.size):
+        for k in range(_COLUMNS):
+            out[k, i] = rows[order[i], k]
+    return out

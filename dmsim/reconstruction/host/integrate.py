@@ -49,29 +49,29 @@ def integrate(
     size = np.zeros(n_windows)
     first = 0
     for row in range(time_ns.size):
-        units = units_per_count[channel[row]]
+        units = np.int32(units_per_count[channel[row]])
         begin = time_ns[row]
         end = begin + length[row] * dt
         while first < n_windows and end_ns[first] <= begin:
             first += 1
         if units == 0:
             continue
-        base = np.int64(baseline[pulse[row]])
+        base = baseline[pulse[row]]
         w = first
         while w < n_windows and start_ns[w] < end:
             low = max(start_ns[w] - begin, 0) // dt
             high = (min(end_ns[w], end) - begin) // dt
             at = offset[w] + (begin - start_ns[w]) // dt
             samples = data[row, low:high]
-            into = total[at + low : at + high]
-            adc, floor = _add(into, samples, base, units, per_adc)
-            if channel[row] < n_top:
-                _add(top[at + low : at + high], samples, base, units, per_adc)
-            here = (base * samples.size - adc * per_adc) * units
+            # the bottom array's for now
+            into = (top if channel[row] < n_top else total)[at + low : at + high]
+            adc, floor = _add(into, samples, base, units, np.int32(per_adc))
+            here = (np.int64(base) * samples.size - adc * per_adc) * units
             area[w, channel[row]] += here
             size[w] += abs(float(here))
             saturated[w] += floor
             w += 1
+    total += top
     return total, top, area, saturated, size.max() if n_windows else 0.0
 
 
@@ -80,8 +80,8 @@ def _add(into, samples, base, units, per_adc):
     """Add a row to a waveform; returns the sum of its samples and how many are at the floor."""
     total, floor = np.int64(0), np.int64(0)
     for j in range(samples.size):
-        x = np.int64(samples[j])
-        into[j] += (base - x * per_adc) * units
+        x = np.int32(samples[j])
+        into[j] += np.int64(np.int32(base - x * per_adc)) * np.int64(units)
         total += x
         floor += x <= 0
     return total, floor

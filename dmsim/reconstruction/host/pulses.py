@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 
 _NONE = -1
+_NARROW = 64  # values; quiet samples span some ten
 
 
 @njit(cache=True, nogil=True)
@@ -65,6 +66,7 @@ def baselines(
     """
     baseline = np.empty(n_pulses, np.int32)
     limit = np.empty(n_pulses, np.int32)
+    counts = np.zeros(_NARROW, np.int64)
     for row in range(pulse.size):
         p = pulse[row]
         if first[row] == _NONE:
@@ -73,16 +75,15 @@ def baselines(
             continue
         if first[row] != row:
             continue
-        n = min(n_first, length[row])
-        middle = _median(data[row, :n])
+        samples = data[row, : min(n_first, length[row])]
+        low, high = samples[0], samples[0]
+        for x in samples:
+            low, high = min(low, x), max(high, x)
         # the mean's numerator as differences to the median: exact, and small
-        total, squares, count = np.int64(0), np.int64(0), np.int64(0)
-        for j in range(n):
-            d = np.int64(data[row, j]) - middle
-            if -clip <= d <= clip:
-                total += d
-                squares += d * d
-                count += 1
+        if high - low < _NARROW:
+            middle, count, total, squares = _narrow(samples, np.int64(low), clip, counts)
+        else:
+            middle, count, total, squares = _wide(samples, np.int64(low), np.int64(high), clip)
         # nearest unit; a half goes up
         mean = (2 * total * per_adc + count) // (2 * count)
         baseline[p] = middle * per_adc + mean
@@ -96,19 +97,53 @@ def baselines(
 
 
 @njit(cache=True, nogil=True)
-def _median(samples):
-    """The lower median, by halving the range of values: few passes, as a baseline spans few counts."""
-    low, high = np.int64(samples[0]), np.int64(samples[0])
+def _narrow(samples, low, clip, counts):
+    """Lower median, and number, sum and sum of squares of the differences to it within `clip`.
+
+    Counts how often each value comes: fast where the samples span few of them. `counts` is zero before and
+    after.
+    """
     for x in samples:
-        low, high = min(low, x), max(high, x)
+        counts[x - low] += 1
+    wanted = (samples.size + 1) // 2
+    bin_, passed = 0, counts[0]
+    while passed < wanted:
+        bin_ += 1
+        passed += counts[bin_]
+    count, total, squares = np.int64(0), np.int64(0), np.int64(0)
+    left = samples.size
+    k = 0
+    while left:
+        n = counts[k]
+        d = k - bin_
+        if -clip <= d <= clip:
+            total += n * d
+            squares += n * d * d
+            count += n
+        left -= n
+        counts[k] = 0
+        k += 1
+    return low + bin_, count, total, squares
+
+
+@njit(cache=True, nogil=True)
+def _wide(samples, low, high, clip):
+    """The same by halving the range of values, however many there are."""
     wanted = (samples.size + 1) // 2
     while low < high:
         middle = (low + high) // 2
-        count = 0
+        passed = 0
         for x in samples:
-            count += x <= middle
-        if count >= wanted:
+            passed += x <= middle
+        if passed >= wanted:
             high = middle
         else:
             low = middle + 1
-    return low
+    count, total, squares = np.int64(0), np.int64(0), np.int64(0)
+    for x in samples:
+        d = np.int64(x) - low
+        if -clip <= d <= clip:
+            total += d
+            squares += d * d
+            count += 1
+    return low, count, total, squares
