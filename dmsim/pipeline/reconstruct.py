@@ -11,7 +11,7 @@ def reconstruct(
     records: RawRecords,
     *,
     settings: reconstruction.Settings | None = None,
-    mode: str = "hard",
+    mode: str = "fast",
 ) -> tuple[Peaks, Events]:
     """Peaks and events from records, simulated or measured.
 
@@ -19,8 +19,8 @@ def reconstruct(
         detector: as the analyst believes it: conversion to PE, light pattern, corrections.
         records: of whole events; any number of them.
         settings: thresholds; the defaults if not given.
-        mode: "hard", real decisions. "soft", through which a gradient reaches the thresholds, is not there
-            yet.
+        mode: "fast" (or "hard"), real decisions; "compat", the same with hits and peaks of strax's integers,
+            quirks included (docs/physics/strax-compatibility.md).
 
     Returns:
         Peaks, and one event row an event, with the event's number in the run.
@@ -30,10 +30,15 @@ def reconstruct(
 
     Gradient: none.
     """
-    if mode != "hard":
-        raise ValueError(f"mode is {mode!r}: only 'hard' is there in this version")
+    if mode not in ("fast", "hard", "compat"):
+        raise ValueError(f"mode is {mode!r}: choose from 'fast' (or 'hard') and 'compat'")
     detector = prepare(detector)  # the inverse of the drift needs its map
-    peaks = reconstruction.find_peaks(detector, records, settings=settings)
+    find_peaks = reconstruction.find_peaks
+    if mode == "compat":
+        from dmsim.reconstruction import compat  # noqa: PLC0415  numba only when it is used
+
+        find_peaks = compat.find_peaks
+    peaks = find_peaks(detector, records, settings=settings)
     events = reconstruction.build_events(
         detector, peaks, n_events=records.n_events, first_event=int(records.first_event), settings=settings
     )

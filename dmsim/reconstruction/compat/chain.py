@@ -19,6 +19,7 @@ class Found(NamedTuple):
     records: np.ndarray  # baseline off, upright, zero outside of hits, restored where saturated
     hits: np.ndarray  # all, sorted by time
     lone_hits: np.ndarray  # those in no peak, integrated
+    hitlets: np.ndarray  # those in peaks, with the time and length that each integrates
     peaks: np.ndarray
 
 
@@ -50,13 +51,21 @@ def find(
     """
     sensors = detector.light.sensors
     if pe_per_adc is None:
-        pe_per_adc = np.full(sensors.n_sensors, 1 / float(detector.electronics.adc_per_pe))
+        pe_per_adc = gains(detector)
     if len(pe_per_adc) != sensors.n_sensors:
         raise ValueError(
             f"pe_per_adc has {len(pe_per_adc)} channels: detector {detector.name} has {sensors.n_sensors}"
         )
     settings = (settings or Settings()).resolved(detector)
     return find_with(settings, raw_records, pe_per_adc=pe_per_adc, n_top=sensors.n_top, chunk_ns=chunk_ns)
+
+
+def gains(detector: Detector) -> np.ndarray:
+    """PE per ADC count and sample of each channel; 0, by which it is ignored, for those of no efficiency."""
+    sensors = detector.light.sensors
+    adc_per_pe = np.broadcast_to(np.asarray(detector.electronics.adc_per_pe, np.float64), sensors.n_sensors)
+    live = (adc_per_pe > 0) & (np.asarray(sensors.efficiency) > 0)
+    return np.where(live, 1 / np.where(live, adc_per_pe, 1.0), 0.0)
 
 
 def find_with(
@@ -124,14 +133,14 @@ def find_with(
     if settings.saturation.correct:
         measure(peaks, saturation.restore(peaks, records, pe_per_adc, settings.saturation))
     features.add_hit_features(peaks, hitlets, settings.coincidence)
-    return Found(records, every_hit, lone, peaks)
+    return Found(records, every_hit, lone, hitlets, peaks)
 
 
 def _hits(records: np.ndarray, settings: Settings, n_sensors: int) -> np.ndarray:
-    amplitude, noise = (
-        np.full(n_sensors, float(value))
-        for value in (settings.hits.threshold_adc, settings.hits.threshold_rms)
-    )
+    threshold = settings.hits.threshold_adc
+    assert threshold is not None  # resolved
+    amplitude = np.full(n_sensors, float(threshold))
+    noise = np.full(n_sensors, float(settings.hits.threshold_rms))
     return finder.find_hits(records, amplitude, noise)
 
 

@@ -34,14 +34,11 @@ def sum_waveforms(
         return
     if rows is None:
         rows = np.arange(len(peaks))
-    columns = [
-        peaks[name]
-        for name in (
-            "time", "length", "dt", "area", "area_per_channel", "saturated_channel", "n_saturated_channels",
-            "data", "data_top", "data_start",
-        )
-    ]  # fmt: skip
-    _sum(rows, *columns, hitlets, records, before, after, pe_per_adc, n_top)
+    _sum(
+        rows, peaks["time"], peaks["length"], peaks["dt"], peaks["area"], peaks["area_per_channel"],
+        peaks["saturated_channel"], peaks["n_saturated_channels"], peaks["data"], peaks["data_top"],
+        peaks["data_start"], hitlets, records, before, after, pe_per_adc, n_top,
+    )  # fmt: skip
 
 
 @numba.njit(**CACHED)
