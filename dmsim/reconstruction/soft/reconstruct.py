@@ -12,12 +12,12 @@ from dmsim import ragged, relax
 from dmsim.detector import Detector
 from dmsim.reconstruction import event_margins
 from dmsim.reconstruction.corrections import correct, delay_offset_ns
-from dmsim.reconstruction.position import position_log_likelihood, positions
 from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.soft import decisions, pairing
 from dmsim.reconstruction.soft.arrays import arrays_of
 from dmsim.reconstruction.soft.layout import Layout, Static
 from dmsim.reconstruction.soft.measure import cuts, measure, runs
+from dmsim.reconstruction.soft.places import Places, fit_places
 from dmsim.reconstruction.soft.structure import LEAST, structure_of
 from dmsim.reconstruction.soft.temperature import Temperature, temperature_of
 from dmsim.reconstruction.tables import event_and_time_ns
@@ -109,14 +109,6 @@ class Plan(eqx.Module):
     event: np.ndarray
     first_event: int = eqx.field(static=True)
     static: Static = eqx.field(static=True)
-
-
-class Places(eqx.Module):
-    """Fitted places of the S2s, and the areas that they were fitted to."""
-
-    x_mm: Float[Array, "peak"]
-    y_mm: Float[Array, "peak"]
-    area_per_channel_pe: Float[Array, "peak sensor"]
 
 
 def _concrete(tree):
@@ -228,26 +220,6 @@ def _mean(weight, value, axis=-1):
     return jnp.where(total > 0, jnp.sum(weight * value, axis=axis) / safe, jnp.nan)
 
 
-def _moved(detector, charge, area, fitted, xy):
-    """A fitted place, moved as the areas move: the implicit function of the likelihood's maximum.
-
-    d xy = -H^-1 d(gradient), with H the Hessian of the log likelihood at the place found.
-    """
-    held = relax.stop(xy)
-
-    def slope(area):
-        return jax.grad(lambda at: position_log_likelihood(detector, area, at, charge=charge))(held)
-
-    hessian = jax.jacfwd(
-        lambda at: jax.grad(lambda p: position_log_likelihood(detector, fitted, p, charge=charge))(at)
-    )
-    curvature = relax.stop(hessian(held))
-    # at the wall, or without light, the likelihood may not be curved: the place is held there
-    fine = (jnp.trace(curvature) < 0) & (jnp.linalg.det(curvature) > 0)
-    safe = jnp.where(fine, curvature, -jnp.eye(2, dtype=held.dtype))
-    return held - jnp.where(fine, jnp.linalg.solve(safe, slope(area) - slope(relax.stop(fitted))), 0.0)
-
-
 def reconstruct_soft(
     detector: Detector,
     records: RawRecords,
@@ -302,20 +274,21 @@ def evaluate(
     """
     settings, t = (settings or Settings()).resolved(detector), temperature_of(temperature)
     layout, static, n = plan.layout, plan.static, len(plan.time_ns)
-    data = jnp.asarray(data)
-    data = data if jnp.issubdtype(data.dtype, jnp.floating) else data.astype(float)
+    data = jnp.asarray(data, float)
     run, columns = _evaluate(data, settings, t, layout, static)
     if places is None:
         places = _fit(detector, settings, columns)
     cathode = jnp.asarray(float(_cathode_ns(detector)))
     pairs, drift = _pairs(run, columns, settings, t, cathode, layout, static)
-    events = _events(detector, settings, t, columns, pairs, drift, layout, places)
+    delay = delay_offset_ns(detector)
+    events = _events(detector, settings, t, columns, pairs, drift, layout, places, delay)
+    x_mm, y_mm = places.at(jnp.arange(len(places.x_mm)), columns["area_per_channel_pe"])
     peaks = SoftPeaks(
         event=plan.event,
         time_ns=plan.time_ns,
         length_ns=plan.length_ns,
-        x_mm=places.x_mm[:n],
-        y_mm=places.y_mm[:n],
+        x_mm=x_mm[:n],
+        y_mm=y_mm[:n],
         **{name: column[:n] for name, column in columns.items()},
     )
     number = plan.first_event + np.arange(static.n_events)
@@ -329,16 +302,10 @@ def _cathode_ns(detector: Detector) -> int:
 def _fit(detector: Detector, settings: Settings, columns) -> Places:
     """Places of what may be an S2, on the host."""
     area, s2, exists = (
-        np.asarray(ragged.concrete(columns[name], what="positions"))
+        np.asarray(ragged.concrete(columns[name], what="the fit of places"))
         for name in ("area_per_channel_pe", "s2", "probability")
     )
-    xy = np.full((len(area), 2), np.nan, area.dtype)
-    may_be = s2 * exists >= LEAST
-    section = _concrete(settings.position)
-    if may_be.any():
-        found = positions(detector, area[may_be], eqx.tree_at(lambda p: p.min_area_pe, section, 0.0))
-        xy[may_be] = np.stack([found.x_mm, found.y_mm], axis=1)
-    return Places(jnp.asarray(xy[:, 0]), jnp.asarray(xy[:, 1]), jnp.asarray(area))
+    return fit_places(detector, _concrete(settings.position), area, np.flatnonzero(s2 * exists >= LEAST))
 
 
 def places_of(plan: Plan, detector: Detector, data, *, settings=None, temperature=None) -> Places:
@@ -348,9 +315,11 @@ def places_of(plan: Plan, detector: Detector, data, *, settings=None, temperatur
     return _fit(detector, settings, columns)
 
 
-def _events(detector, settings, t, columns, pairs, drift, layout, places: Places) -> dict[str, Array]:
-    from dmsim.reconstruction.charge_model import charge_model  # noqa: PLC0415  only where places are moved
-
+@eqx.filter_jit
+def _events(
+    detector, settings, t, columns, pairs, drift, layout, places: Places, delay_ns
+) -> dict[str, Array]:
+    """Means over the likeliest main signals."""
     slot = layout.events.candidate
     there = slot >= 0
 
@@ -365,17 +334,13 @@ def _events(detector, settings, t, columns, pairs, drift, layout, places: Places
     chance_s1, s1_at = jax.lax.top_k(pairs.main_s1, min(_BEST, slot.shape[1]))
     joint = jnp.take_along_axis(pairs.joint[:, :-1], s1_at[:, None, :], axis=2)  # [event, S2, S1]
     rows = jnp.take_along_axis(slot, s2_at, axis=1)
-    charge = charge_model(detector)
     seen = jnp.isfinite(places.x_mm[rows]) & (jnp.take_along_axis(pairs.main_s2, s2_at, axis=1) > 0)
-    xy = jnp.stack([places.x_mm[rows], places.y_mm[rows]], axis=-1)
-    xy = jnp.where(seen[..., None], xy, 0.0)
-    move = jax.vmap(jax.vmap(lambda a, f, p: _moved(detector, charge, a, f, p)))
-    xy = move(sensors[rows], places.area_per_channel_pe[rows], xy)
+    xy = (jnp.where(seen, place, 0.0) for place in places.at(rows, sensors[rows]))
     joint = joint * (seen & (rows >= 0))[..., None] * columns["position"][rows][..., None]
     take = jnp.take_along_axis(drift, s2_at[:, :, None], axis=1)
     drift_ns = jnp.take_along_axis(take, s1_at[:, None, :], axis=2)
-    used = jnp.where(joint > 0, drift_ns, 1e3) - delay_offset_ns(detector)
-    x, y = (jnp.broadcast_to(xy[..., i, None], joint.shape) for i in (0, 1))
+    used = jnp.where(joint > 0, drift_ns, 1e3) - delay_ns
+    x, y = (jnp.broadcast_to(place[..., None], joint.shape) for place in xy)
     place = correct(detector, x, y, used)
     s1_pe = jnp.take_along_axis(area, s1_at, axis=1)[:, None, :]
     s2_top, s2_pe = (jnp.take_along_axis(v, s2_at, axis=1)[..., None] for v in (top, area))
