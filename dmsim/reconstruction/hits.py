@@ -2,17 +2,32 @@
 
 import numpy as np
 
+from dmsim.reconstruction import xla
 from dmsim.reconstruction.host import hits as host
 from dmsim.reconstruction.pulses import PER_ADC, Pulses
 from dmsim.reconstruction.tables import Gains, HitTable, RecordTable
 
 
-def find_hits(table: RecordTable, pulses: Pulses, gains: Gains) -> HitTable:
-    """Threshold crossings of all live sensors; a run that goes on in the next fragment is one hit."""
+def find_hits(table: RecordTable, pulses: Pulses, gains: Gains, *, backend: str = "host") -> HitTable:
+    """Threshold crossings of all live sensors; a run that goes on in the next fragment is one hit.
+
+    Args:
+        table: records.
+        pulses: of the records.
+        gains: of the sensors.
+        backend: "host", or "xla", which gives the same.
+    """
+    if backend == "xla":
+        rows, of_pulse = xla.find(table, pulses.baseline, pulses.limit, gains, per_adc=PER_ADC)
+        return _table(rows, of_pulse, table, gains)
     rows, of_pulse = host.find(
         table.data, table.time_ns, table.channel, table.length, table.pulse, pulses.baseline, pulses.limit,
         gains.live, table.n_pulses, table.dt, PER_ADC,
     )  # fmt: skip
+    return _table(rows, of_pulse, table, gains)
+
+
+def _table(rows: np.ndarray, of_pulse: np.ndarray, table: RecordTable, gains: Gains) -> HitTable:
     start, end, at_largest, channel, record, pulse, height = host.columns(rows, _order(rows, table, gains))
     return HitTable(
         start, end, at_largest, channel.astype(np.int32), record, pulse, height.astype(np.int32),
@@ -22,7 +37,7 @@ def find_hits(table: RecordTable, pulses: Pulses, gains: Gains) -> HitTable:
 
 def _order(rows: np.ndarray, table: RecordTable, gains: Gains) -> np.ndarray:
     """Order by (time, channel); no two hits have both in common."""
-    time, channel, n_channels = rows[:, 0], rows[:, 3], len(gains.units_per_count)
+    time, channel, n_channels = rows[:, host.START], rows[:, host.CHANNEL], len(gains.units_per_count)
     if len(rows) and int(table.time_ns[-1] - table.time_ns[0]) // table.dt < 2**62 // n_channels:
         return np.argsort((time - table.time_ns[0]) // table.dt * n_channels + channel)  # one key is faster
     return np.lexsort((channel, time))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dmsim.reconstruction import xla
 from dmsim.reconstruction.host import integrate as host
 from dmsim.reconstruction.pulses import PER_ADC, Pulses
 from dmsim.reconstruction.splitting import Pieces
@@ -10,18 +11,31 @@ from dmsim.reconstruction.tables import PE_PER_UNIT, Gains, RecordTable, Wavefor
 _LARGEST = 2.0**62  # units: 1.7e10 PE
 
 
-def integrate(table: RecordTable, pulses: Pulses, gains: Gains, windows: Windows) -> Waveforms:
+def integrate(
+    table: RecordTable, pulses: Pulses, gains: Gains, windows: Windows, *, backend: str = "host"
+) -> Waveforms:
     """Sum every sample that the records hold inside the windows, over threshold or not.
+
+    Args:
+        table: records.
+        pulses: of the records.
+        gains: of the sensors.
+        windows: disjoint, ascending.
+        backend: "host", or "xla", which gives the same.
 
     Raises:
         ValueError: if a peak is too large for its integers.
     """
     offset = np.zeros(len(windows.start_ns) + 1, np.int64)
     np.cumsum((windows.end_ns - windows.start_ns) // table.dt, out=offset[1:])
-    total, top, area, saturated, largest = host.integrate(
-        table.data, table.time_ns, table.channel, table.length, table.pulse, pulses.baseline,
-        gains.units_per_count, gains.n_top, windows.start_ns, windows.end_ns, offset, table.dt, PER_ADC,
-    )  # fmt: skip
+    if backend == "xla":
+        sums = xla.integrate(table, pulses.baseline, gains, windows, offset, per_adc=PER_ADC)
+    else:
+        sums = host.integrate(
+            table.data, table.time_ns, table.channel, table.length, table.pulse, pulses.baseline,
+            gains.units_per_count, gains.n_top, windows.start_ns, windows.end_ns, offset, table.dt, PER_ADC,
+        )  # fmt: skip
+    total, top, area, saturated, largest = sums
     if largest > _LARGEST:
         raise ValueError(
             f"a peak has an area of {largest * PE_PER_UNIT:.3g} PE: at most {_LARGEST * PE_PER_UNIT:.3g} PE "

@@ -1,7 +1,8 @@
-"""The dense work over records, in JAX: baseline, threshold, integration, summed waveform.
+"""The dense steps over records in JAX, as whole numbers: the path of GPU and TPU, equal to the host's.
 
-Every kernel is pure and works on a block of records with integer windows [low, high) per record, so that a
-gradient in `data` is that of the linear integration: conditional on the windows.
+Every kernel works on a block of records of one shape. Sums are int64 and need 64-bit mode, which
+`dmsim.reconstruction.xla` turns on around its calls and nowhere else. Gradient: none; a differentiable chain
+is `mode="soft"`.
 """
 
 import jax
@@ -18,76 +19,78 @@ def _inside(low: Array, high: Array, n_samples: int) -> Bool[Array, "record samp
     return (sample >= low[:, None]) & (sample < high[:, None])
 
 
-def baseline_shift(
-    data: Float[Array, "record sample"], length: Int[Array, "record"], nominal: int, n_first: int
-) -> Float[Array, "record"]:
-    """Mean of the first `n_first` samples minus the nominal baseline [ADC]. Gradient: exact."""
-    # differences to the nominal baseline first: float32 keeps 1e-3 ADC at 16000
-    n = jnp.clip(length, 1, min(n_first, data.shape[1]))
-    inside = _inside(jnp.zeros_like(n), n, data.shape[1])
-    return jnp.sum(jnp.where(inside, data - nominal, 0.0), axis=1) / n
+def baseline(
+    window: Int[Array, "record sample"],
+    length: Int[Array, "record"],
+    clip_adc: Float[Array, ""],
+    threshold_adc: Float[Array, ""],
+    threshold_rms: Float[Array, ""],
+    *,
+    per_adc: int,
+) -> tuple[Int[Array, "record"], Int[Array, "record"]]:
+    """Baseline [1/per_adc ADC] and largest sample over threshold [ADC]; see `host.pulses.baselines`.
+
+    Args:
+        window: first samples of each pulse.
+        length: how many of them are valid, at least 1.
+        clip_adc: largest distance to the median.
+        threshold_adc: below the baseline.
+        threshold_rms: times the rms of the samples in the mean.
+        per_adc: units of the baseline an ADC count.
+    """
+    window = window.astype(jnp.int64)
+    valid = jnp.arange(window.shape[1]) < length[:, None]
+    ordered = jnp.sort(jnp.where(valid, window, jnp.iinfo(jnp.int64).max), axis=1)
+    middle = jnp.take_along_axis(ordered, (length[:, None].astype(jnp.int64) - 1) // 2, axis=1)
+    d = window - middle
+    kept = valid & (d >= -clip_adc) & (d <= clip_adc)
+    d = jnp.where(kept, d, 0)
+    count, total, squares = jnp.sum(kept, axis=1), jnp.sum(d, axis=1), jnp.sum(d * d, axis=1)
+    mean = (2 * total * per_adc + count) // (2 * count)
+    value = middle[:, 0] * per_adc + mean
+    variance = (count * squares - total * total) / (count * count)
+    needed = jnp.maximum(threshold_adc, threshold_rms * jnp.sqrt(variance))
+    limit = jnp.floor((value - needed * per_adc) / per_adc)
+    return value.astype(jnp.int32), limit.astype(jnp.int32)
 
 
-def signal(
-    data: Float[Array, "record sample"],
-    shift: Float[Array, "record"],
-    low: Int[Array, "record"],
-    high: Int[Array, "record"],
-    nominal: int,
-) -> Float[Array, "record sample"]:
-    """Baseline minus samples in [low, high), 0 outside [ADC]. Gradient: exact."""
-    return jnp.where(_inside(low, high, data.shape[1]), shift[:, None] + (nominal - data), 0.0)
+def over_threshold(
+    data: Int[Array, "record sample"], limit: Int[Array, "record"], length: Int[Array, "record"]
+) -> Bool[Array, "record sample"]:
+    """Which valid samples are over threshold, that is at or below `limit`."""
+    return _inside(jnp.zeros_like(length), length, data.shape[1]) & (data <= limit[:, None])
 
 
-def add_waveform(
-    buffer: Float[Array, "time"], waveform: Float[Array, "record sample"], position: Int[Array, "record"]
-) -> Float[Array, "time"]:
-    """Add each row to the buffer from `position` on. Gradient: exact."""
-    return jax.lax.scatter_add(
-        buffer, position[:, None], waveform, _WINDOW, mode=jax.lax.GatherScatterMode.FILL_OR_DROP
-    )
-
-
-def measure(
-    buffer: Float[Array, "time"],
-    data: Float[Array, "record sample"],
-    shift: Float[Array, "record"],
+def integrate(
+    waveform: Int[Array, "time"],
+    data: Int[Array, "record sample"],
+    base: Int[Array, "record"],
+    units: Int[Array, "record"],
     low: Int[Array, "record"],
     high: Int[Array, "record"],
     position: Int[Array, "record"],
     *,
-    nominal: int,
-) -> tuple[Float[Array, "time"], Float[Array, "record"], Int[Array, "record"]]:
-    """Integrate each record over its window.
+    per_adc: int,
+) -> tuple[Int[Array, "time"], Int[Array, "record"], Int[Array, "record"]]:
+    """Add records to summed waveforms and integrate each.
 
     Args:
-        buffer: summed waveforms so far [ADC].
+        waveform: sums so far; a record that sticks out of it is an error of the caller.
         data: samples [ADC].
-        shift: baseline minus `nominal` [ADC].
-        low: first sample of the record that belongs to the peak.
-        high: one past the last; high <= low for a record outside any peak.
-        position: where the record's sample 0 falls in the buffer.
-        nominal: nominal baseline [ADC].
+        base: baseline of each record [1/per_adc ADC].
+        units: of area a sample of 1/per_adc ADC.
+        low: first sample of the record that counts.
+        high: one past the last; high <= low for none.
+        position: where the record's sample 0 falls in the waveform.
+        per_adc: units of the baseline an ADC count.
 
     Returns:
-        The buffer with the records added, the area of each record [ADC x samples], and its number of
-        saturated samples (at the digitiser's floor, 0).
-
-    Gradient: exact in `data` and `shift`, conditional on the windows; none for the saturated count.
+        The sums, the area of each record, and its number of samples at the digitiser's floor, 0.
     """
-    waveform = signal(data, shift, low, high, nominal)
-    saturated = jnp.sum(_inside(low, high, data.shape[1]) & (data <= 0), axis=1)
-    return add_waveform(buffer, waveform, position), jnp.sum(waveform, axis=1), saturated
-
-
-def above_threshold(
-    data: Float[Array, "record sample"],
-    shift: Float[Array, "record"],
-    length: Int[Array, "record"],
-    threshold: Float[Array, ""] | float,
-    *,
-    nominal: int,
-) -> Bool[Array, "record sample"]:
-    """Where a sample goes at least `threshold` below the baseline. Gradient: none (a mask)."""
-    waveform = signal(data, shift, jnp.zeros_like(length), length, nominal)
-    return waveform >= threshold
+    inside = _inside(low, high, data.shape[1])
+    value = (base[:, None].astype(jnp.int64) - data.astype(jnp.int64) * per_adc) * units[:, None]
+    value = jnp.where(inside, value, 0)
+    waveform = jax.lax.scatter_add(
+        waveform, position[:, None], value, _WINDOW, mode=jax.lax.GatherScatterMode.FILL_OR_DROP
+    )
+    return waveform, jnp.sum(value, axis=1), jnp.sum(inside & (data <= 0), axis=1)

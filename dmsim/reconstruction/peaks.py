@@ -32,6 +32,8 @@ from dmsim.reconstruction.tables import (
 )
 from dmsim.records import Peaks, RawRecords, Signal
 
+BACKENDS = "host", "xla"
+
 
 class _Measured(NamedTuple):
     """Windows and what was measured in them."""
@@ -47,7 +49,9 @@ class _Measured(NamedTuple):
     signal: Int[np.ndarray, "peak"]
 
 
-def find_peaks(detector: Detector, records: RawRecords, *, settings: Settings | None = None) -> Peaks:
+def find_peaks(
+    detector: Detector, records: RawRecords, *, settings: Settings | None = None, backend: str = "host"
+) -> Peaks:
     """Find, measure and classify the peaks of a batch of records.
 
     The same bytes come out for any order of the records and any cut of the events into batches: samples stay
@@ -57,6 +61,8 @@ def find_peaks(detector: Detector, records: RawRecords, *, settings: Settings | 
         detector: that took the records; its electronics give the conversion to PE.
         records: in any order; `event` is the position in the batch. `data` as int16 is not copied.
         settings: thresholds; the defaults if None.
+        backend: "host", or "xla" for baselines, thresholds and integrals on an accelerator; both give the
+            same bytes.
 
     Returns:
         Peaks sorted by (event, time). `event` is the number in the run, `first_event` + position, so that
@@ -66,36 +72,42 @@ def find_peaks(detector: Detector, records: RawRecords, *, settings: Settings | 
         ValueError: if a field of the records is out of range, not whole or not finite, if rows overflowed,
             or if records of one channel overlap.
 
-    Gradient: none (host arrays; the kernels in `dmsim.reconstruction.kernels` are differentiable in the
-    samples at fixed windows).
+    Gradient: none (host arrays).
     """
-    peaks = peaks_of(detector, record_table(detector, records), settings=settings)
+    peaks = peaks_of(detector, record_table(detector, records), settings=settings, backend=backend)
     event, time_ns = event_and_time_ns(peaks.time_ns, records.sample_ns)
     if records.event_time_ns is not None:
         time_ns = time_ns + np.asarray(records.event_time_ns, np.int64)[event]
     return replace(peaks, event=event + int(records.first_event), time_ns=time_ns)
 
 
-def peaks_of(detector: Detector, table: RecordTable, *, settings: Settings | None = None) -> Peaks:
+def peaks_of(
+    detector: Detector, table: RecordTable, *, settings: Settings | None = None, backend: str = "host"
+) -> Peaks:
     """Find, measure and classify the peaks of records on one clock.
 
     Args:
         detector: that took the records.
         table: from `record_table` or `record_table_from_columns`.
         settings: thresholds; the defaults if None.
+        backend: "host", or "xla" for baselines, thresholds and integrals on an accelerator; both give the
+            same bytes.
 
     Returns:
         Peaks sorted by time, on the table's clock; `event` is 0.
 
     Raises:
-        ValueError: if a peak's area does not fit 64 bits.
+        ValueError: if a peak's area does not fit 64 bits, or for another backend.
     """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}: choose from {', '.join(BACKENDS)}")
     settings = (settings or Settings()).resolved(detector)
     n_sensors, gains = detector.light.sensors.n_sensors, gains_of(detector)
-    pulses = measure_pulses(settings.hits, table, n_first=free_samples(detector, settings.hits))
-    hits = find_hits(table, pulses, gains)
+    n_first = free_samples(detector, settings.hits)
+    pulses = measure_pulses(settings.hits, table, n_first=n_first, backend=backend)
+    hits = find_hits(table, pulses, gains, backend=backend)
     windows = cluster(settings.clustering, hits, dt=table.dt, n_sensors=n_sensors)
-    waveforms = integrate(table, pulses, gains, windows)
+    waveforms = integrate(table, pulses, gains, windows, backend=backend)
     pieces = split_windows(settings.splitting, windows, waveforms, table.dt)
     waveforms = integrate_pieces(table, pulses, gains, pieces, waveforms)
     windows = pieces.windows

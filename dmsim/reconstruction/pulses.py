@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dmsim.detector import Detector
+from dmsim.reconstruction import xla
 from dmsim.reconstruction.host import pulses as host
 from dmsim.reconstruction.settings import Hits
 from dmsim.reconstruction.tables import ADC_PER_COUNT, RecordTable
@@ -25,7 +26,7 @@ def free_samples(detector: Detector, settings: Hits) -> int:
     return min(settings.baseline_samples, max(detector.electronics.zle_samples_before, 1))
 
 
-def measure_pulses(settings: Hits, table: RecordTable, *, n_first: int) -> Pulses:
+def measure_pulses(settings: Hits, table: RecordTable, *, n_first: int, backend: str = "host") -> Pulses:
     """Baseline and threshold of each pulse.
 
     The baseline is the mean of those of the first samples that lie within `baseline_clip_adc` of their
@@ -37,9 +38,12 @@ def measure_pulses(settings: Hits, table: RecordTable, *, n_first: int) -> Pulse
         settings: resolved.
         table: records.
         n_first: samples looked at.
+        backend: "host", or "xla", which gives the same.
     """
     assert settings.threshold_adc is not None  # resolved
     assert settings.baseline_clip_adc is not None
+    if backend == "xla":
+        return Pulses(*xla.baselines(settings, table, n_first=n_first, per_adc=PER_ADC))
     baseline, limit = host.baselines(
         table.data, table.length, table.pulse, table.first, table.n_pulses, table.baseline_adc, n_first,
         settings.baseline_clip_adc, settings.threshold_adc, settings.threshold_rms, PER_ADC,

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 
 _NONE = -1
+START, END, LARGEST, CHANNEL, RECORD, PULSE, HEIGHT = range(7)  # columns of a hit
 _COLUMNS = 7
 
 
@@ -56,17 +57,17 @@ def find(data, time_ns, channel, length, pulse, baseline, limit, live, n_pulses,
                     deepest = j
                 j += 1
             height = np.int64(baseline[p]) - np.int64(samples[deepest]) * per_adc
-            goes_on = begin == 0 and before != _NONE and out[before, 5] == p and out[before, 1] == start
+            goes_on = begin == 0 and before != _NONE and out[before, PULSE] == p and out[before, END] == start
             hit = before if goes_on else n
             if not goes_on:
-                out[n, 0] = start + begin * dt
-                out[n, 3], out[n, 4], out[n, 5] = c, row, p
-                out[n, 6] = np.iinfo(np.int64).min
+                out[n, START] = start + begin * dt
+                out[n, CHANNEL], out[n, RECORD], out[n, PULSE] = c, row, p
+                out[n, HEIGHT] = np.iinfo(np.int64).min
                 of_pulse[p] += 1
                 n += 1
-            out[hit, 1] = start + j * dt
-            if height > out[hit, 6]:
-                out[hit, 2], out[hit, 6] = start + deepest * dt, height
+            out[hit, END] = start + j * dt
+            if height > out[hit, HEIGHT]:
+                out[hit, LARGEST], out[hit, HEIGHT] = start + deepest * dt, height
             if j == samples.size:
                 open_hit[c] = hit
     return out[:n], of_pulse
