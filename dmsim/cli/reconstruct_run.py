@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dmsim.cli import workers
 from dmsim.cli.progress import track
 from dmsim.io.files import remove_temporary, write_json
 from dmsim.io.parquet import TableWriter
-from dmsim.pipeline import workers
 from dmsim.pipeline.join import join, joined
 from dmsim.pipeline.run import Job, do_chunk, finished
 

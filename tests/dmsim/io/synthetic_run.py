@@ -1,4 +1,4 @@
-"""A run of continuous records made with NumPy alone: dark counts, S1s, S2s with trains of electrons behind them.
+"""A run of continuous records made with NumPy alone: dark counts, S1s, S2s and electrons behind them.
 
 Not physics, but everything that a border between chunks can cut: pulses of several records, peaks, S2s in
 pieces, events that overlap. One seed gives one run; how it is cut into chunks is told apart from it.

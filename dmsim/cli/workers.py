@@ -180,10 +180,12 @@ def run_on_cluster(work: Work, tasks: Iterable[int], *, address: str, retries: i
         ValueError: if Dask is not installed or the scheduler does not answer.
     """
     try:
-        from dask.distributed import Client, as_completed  # noqa: PLC0415  optional
-        from distributed.scheduler import KilledWorker  # noqa: PLC0415
+        from dask.distributed import Client, as_completed
+        from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise ValueError(f"--scheduler needs Dask ({error}): pip install 'dmsim[cluster]'") from None
+    if address.endswith(".json") and not os.path.isfile(address):  # Dask would wait for it without end
+        raise ValueError(f"--scheduler {address}: no Dask scheduler answers there (there is no such file)")
     where: dict[str, Any] = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
     try:
         client = Client(**where, timeout=10, set_as_default=False)
@@ -193,7 +195,7 @@ def run_on_cluster(work: Work, tasks: Iterable[int], *, address: str, retries: i
     try:
         attempts = dict.fromkeys(tasks, 0)
         futures = {client.submit(_attempt, work, task, pure=False): task for task in attempts}
-        completed = as_completed(list(futures))
+        completed = as_completed(list(futures), loop=client.loop)
         for future in completed:
             task = futures.pop(future)
             attempts[task] += 1
