@@ -22,7 +22,8 @@ def match_events(
         peaks: `signal` says which true signal each is mostly of; below 0 it is of none.
         index: rows of peaks, `s1` and `s2`, -1 for none, and depth `z_mm` of each built event.
     """
-    first, n = int(events["event"].min(initial=0)), events["event"].size
+    n = events["event"].size
+    first = int(events["event"][0]) if n else 0
     row = signals["event"] - first
     # one more row, so that -1 points at something
     kind_of = np.append(signals["kind"], 0)

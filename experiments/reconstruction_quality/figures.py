@@ -7,6 +7,7 @@ import numpy as np
 from event_matching import Columns
 from matching import KINDS
 from summary import (
+    EVENTS,
     S1,
     S2,
     Tables,
@@ -119,7 +120,7 @@ def splits_merges(tables: Tables):
         signals = true_signals(tables, chain, S1, ("kr83m",))
         resolved = signals["found"] & ~signals["merged"]
         _binned(grid[1, 0], signals["gap_ns"], resolved, np.geomspace(20, 1500, 14), **look)
-        signals = true_signals(tables, chain, S2, ("scatter",))
+        signals = true_signals(tables, chain, S2, ("scatter", "scatter_low"))
         resolved = signals["found"] & ~signals["merged"]
         near = np.maximum(signals["gap"], 0.3)
         _binned(grid[1, 1], near, resolved, np.geomspace(0.3, 100, 16), **look)
@@ -237,8 +238,13 @@ def events(tables: Tables):
             _binned(axes, table["energy_kev"], table["right"], edges, **look)
         axes.set(xscale="log", ylim=(0, 1.03), xlabel=f"{sample.upper()} energy [keV]")
         axes.set_ylabel("events with the right S1 and S2")
+        ticks = [
+            tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if edges[0] <= tick <= edges[-1] * 1.01
+        ]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
         axes.legend(frameon=False, fontsize=8)
-    samples = [name for name in ("er", "nr", "kr83m", "scatter", "pile_up") if (name, "dmsim") in tables]
+    samples = [name for name in EVENTS if (name, "dmsim") in tables]
     for number, (chain, color, marker) in enumerate(_chains(tables, "er")):
         for level, (what, fill) in enumerate((("right", color), ("pure", "none"))):
             yes, n = [], []

@@ -3,9 +3,9 @@
     python peer_straxen.py SETUP.json
 
 Reads lines "RECORDS.npy OUT.npz" from standard input and answers each with a line. The plugins are straxen's
-own, with its own settings (those that need no file of the experiment: its "vanilla" chain), each called on
-one chunk. SETUP.json gives what belongs to the detector: gain, threshold, drift, sensors. Positions, which the
-building of events needs, are the centroid of the top array, as straxen's networks are not public.
+own, with its own settings (those that need no file of the experiment: its "vanilla" chain), each called
+on one chunk. SETUP.json gives what belongs to the detector: gain, threshold, drift, sensors. Positions, which
+the building of events needs, are the centroid of the top array, as straxen's networks are not public.
 """
 
 import json

@@ -44,7 +44,7 @@ def chains_of(config: dict[str, Any], detector: Detector, peer: Chain | None) ->
 
 
 def measure(config: dict[str, Any], peer: Chain | None, *, scale: float, only: list[str] | None = None):
-    """Tables of every sample and chain."""
+    """Tables of every sample and chain; says how long each chain took on this process's CPU."""
     detector, rules = dmsim.load_detector(config["detector"]), Rules(**config["rules"])
     chains = chains_of(config, detector, peer)
     tables = {}
@@ -58,16 +58,23 @@ def measure(config: dict[str, Any], peer: Chain | None, *, scale: float, only: l
             if key in sample
         }
         parts = {chain: [] for chain in wanted}
-        start = time.perf_counter()
+        cpu_s = dict.fromkeys(wanted, 0.0)
+        start, start_cpu = time.perf_counter(), time.process_time()
         batches = batches_of(detector, sample | scaled, events_per_batch=config["events_per_batch"])
         for records, truth in batches:
             light = light_of(truth, rules, sample_ns=records.sample_ns)
             for chain in wanted:
-                parts[chain].append(match(light, chains[chain](records), rules))
+                begin = time.process_time()
+                found = chains[chain](records)
+                cpu_s[chain] += time.process_time() - begin
+                parts[chain].append(match(light, found, rules))
         for chain, found in parts.items():
             tables[name, chain] = _joined(found)
         n_events = tables[name, wanted[0]]["events"]["event"].size
-        print(f"{name}: {n_events} events, {time.perf_counter() - start:.0f} s", flush=True)
+        all_cpu_s = time.process_time() - start_cpu
+        chain_cpu = ", ".join(f"{chain} {seconds:.0f}" for chain, seconds in cpu_s.items())
+        spent = f"{time.perf_counter() - start:.0f} s, {all_cpu_s:.0f} CPU-s ({chain_cpu})"
+        print(f"{name}: {n_events} events, {spent}", flush=True)
     return tables
 
 
@@ -76,6 +83,25 @@ def _joined(parts: list[dict[str, dict[str, np.ndarray]]]) -> dict[str, dict[str
         table: {column: np.concatenate([p[table][column] for p in parts]) for column in parts[0][table]}
         for table in parts[0]
     }
+
+
+def with_peer_only(tables):
+    """The peer's tables."""
+    return {key: value for key, value in tables.items() if key[1] == PEER}
+
+
+def same_truth(kept, tables):
+    """Tables of an earlier run, of the samples of this one.
+
+    Raises:
+        ValueError: if they are not of the same simulation.
+    """
+    kept = {key: value for key, value in kept.items() if (key[0], "dmsim") in tables}
+    for (sample, _), found in kept.items():
+        now, then = (t["signals"]["charge_pe"] for t in (tables[sample, "dmsim"], found))
+        if not np.array_equal(now, then):
+            raise ValueError(f"tables of {sample} are of another simulation: run without --keep-peer")
+    return kept
 
 
 def save(tables, path: Path) -> None:
@@ -114,18 +140,24 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="times the events of config.toml")
     parser.add_argument("--sample", action="append", help="only this one; may be repeated; nothing is drawn")
     parser.add_argument("--tables", type=Path, help="npz to keep the tables in")
+    parser.add_argument(
+        "--keep-peer", action="store_true", help="take straxen's tables from --tables, of an earlier run"
+    )
     parser.add_argument("--draw-only", action="store_true", help="from the tables of an earlier run")
     args = parser.parse_args()
     if not 0 < args.scale <= 100:
         parser.error(f"--scale is {args.scale}: must be above 0 and at most 100")
-    if args.draw_only and args.tables is None:
-        parser.error("--draw-only needs --tables")
+    if (args.draw_only or args.keep_peer) and args.tables is None:
+        parser.error("--draw-only and --keep-peer need --tables")
     with args.config.open("rb") as file:
         config = tomllib.load(file)
     if args.draw_only:
         tables, version = load(args.tables), PEER
     else:
-        if args.peer_python is None:
+        kept = with_peer_only(load(args.tables)) if args.keep_peer else {}
+        if args.keep_peer:
+            version, holder = f"{PEER} as of {args.tables}", nullcontext()
+        elif args.peer_python is None:
             print("straxen is left out: give --peer-python, an interpreter that has it", file=sys.stderr)
             version, holder = "", nullcontext()
         else:
@@ -134,6 +166,7 @@ def main() -> int:
             print(version)
         with holder as peer:
             tables = measure(config, peer, scale=args.scale, only=args.sample)
+        tables |= same_truth(kept, tables)
         if args.tables is not None:
             args.tables.parent.mkdir(parents=True, exist_ok=True)
             save(tables, args.tables)

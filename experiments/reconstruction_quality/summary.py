@@ -14,7 +14,7 @@ SIZE = {S1: "n_photons", S2: "n_electrons"}
 # samples whose deposits stand alone in the detector: splitting, area and position are measured on them
 SINGLE = {S1: ("er", "nr", "light"), S2: ("er", "nr", "charge")}
 STREAMS = ("pile_up",)
-EVENTS = ("er", "nr", "kr83m", "scatter", "pile_up")
+EVENTS = ("er", "nr", "kr83m", "scatter", "scatter_low", "pile_up")
 
 
 def wilson(n_yes: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -150,12 +150,14 @@ def _pairs(tables: Tables, chain: str) -> dict[str, Any]:
             rows = (signals["gap_ns"] >= low) & (signals["gap_ns"] < high)
             resolved = signals["found"] & ~signals["merged"]
             out[f"Kr-83m S1s {low} to {high} ns apart: resolved [%]"] = _percent(resolved[rows])
-    if ("scatter", chain) in tables:
-        signals = true_signals(tables, chain, S2, ("scatter",))
+    for sample in ("scatter", "scatter_low"):
+        if (sample, chain) not in tables:
+            continue
+        signals = true_signals(tables, chain, S2, (sample,))
         for low, high in ((2, 4), (4, 6), (6, 10)):
             rows = (signals["gap"] >= low) & (signals["gap"] < high)
             resolved = signals["found"] & ~signals["merged"]
-            out[f"S2s {low} to {high} spreads apart: resolved [%]"] = _percent(resolved[rows])
+            out[f"{sample}: S2s {low} to {high} spreads apart: resolved [%]"] = _percent(resolved[rows])
     if ("pile_up", chain) in tables:
         signals = tables["pile_up", chain]["signals"]
         out["pile-up: signals wrongly merged [%]"] = _percent(signals["wrongly_merged"])
