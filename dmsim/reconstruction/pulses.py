@@ -1,5 +1,6 @@
 """Baseline and threshold of each pulse."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,14 @@ class Pulses(NamedTuple):
 
 
 def free_samples(detector: Detector, settings: Hits) -> int:
-    """Samples of a pulse that give its baseline: no more than are read out before a trigger."""
-    return min(settings.baseline_samples, max(detector.electronics.zle_samples_before, 1))
+    """Samples of a pulse that give its baseline: those read out before its light begins to rise, at most.
+
+    A readout begins `zle_samples_before` samples before the first one over threshold, and light before that
+    one by the pulse's rise and the sample that it begins in.
+    """
+    electronics = detector.electronics
+    rise = math.ceil(float(electronics.pulse_rise_ns) / electronics.sample_ns) + 1
+    return min(settings.baseline_samples, max(electronics.zle_samples_before - rise, 1))
 
 
 def measure_pulses(settings: Hits, table: RecordTable, *, n_first: int, backend: str = "host") -> Pulses:

@@ -137,27 +137,6 @@ def test_windows_contain_hits_with_their_extensions(detector, random):
     assert peaks.length_ns[0] >= 230
 
 
-def test_order_and_batching_do_not_matter(detector, random):
-    photons = []
-    for event, size in enumerate((2000, 300, 5000)):
-        photons += s1(random, event, S1_AT, 60 + event) + s2(random, detector, event, S2_AT, size, 100, -200)
-    records = records_of(detector, photons, n_events=3)
-    together = find_peaks(detector, records)
-    parts = []
-    for event in range(3):
-        part = only(records, records.event == event)
-        part = replace(part, event=part.event * 0, n_events=1, first_event=np.asarray(event))
-        parts.append(find_peaks(detector, part))
-    for name in together.__dataclass_fields__:
-        joined = np.concatenate([getattr(p, name) for p in parts])
-        np.testing.assert_array_equal(getattr(together, name), joined, err_msg=name)
-    mixed = find_peaks(detector, shuffled(records, random))
-    np.testing.assert_array_equal(mixed.time_ns, together.time_ns)
-    np.testing.assert_array_equal(mixed.signal, together.signal)
-    np.testing.assert_allclose(mixed.area_pe, together.area_pe, rtol=1e-5)
-    np.testing.assert_allclose(mixed.x_mm, together.x_mm, atol=0.01)
-
-
 def test_pieces_of_an_s2_are_joined_and_an_s1_is_not(detector, random):
     single = [s2(random, detector, 0, 50_000.0 + 3_000.0 * k, 60, sigma_ns=200.0) for k in range(4)]
     photons = s1(random, 0, S1_AT, 100) + sum(single, [])
