@@ -57,6 +57,11 @@ def run(args: argparse.Namespace) -> int:
 
     source = open_records(args.input)
     detector = load_detector(args.detector)
+    simulated = (source.provenance or {}).get("detector", detector.name)
+    if simulated != detector.name:
+        raise ValueError(
+            f"{args.input} was simulated in {simulated}, --detector is {detector.name}: salt it with its own"
+        )
     options = source_options(args.source, args)
     if ruled := {"rate_hz", "timing"} & set(options):
         raise ValueError(f"--option {ruled.pop()}: salt's times are those of --rate or --times")

@@ -135,6 +135,13 @@ def _check_late(detector: Detector) -> None:
                 f"afterpulses.delay_ns is less than half of delay_width_ns in {negative.sum()} entries: "
                 "must not be, as no afterpulse precedes its photoelectron"
             )
+    if (freed := detector.photoionisation) is not None:
+        longest = float(detector.electrons.drift_time_ns(-detector.geometry.drift_length_mm))
+        if not float(freed.cutoff_ns) <= 1.01 * longest:
+            raise ValueError(
+                f"photoionisation.cutoff_ns is {float(freed.cutoff_ns):g} ns: must be at most the longest "
+                f"drift time, {longest:g} ns, since light frees electrons above the cathode"
+            )
     if (held := detector.delayed_electrons) is not None and not held.first_ns < held.last_ns:
         raise ValueError(
             f"delayed_electrons.first_ns is {float(held.first_ns):g} ns: must be below last_ns "

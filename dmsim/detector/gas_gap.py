@@ -142,7 +142,9 @@ class GasGap(eqx.Module):
     wire_share: Float[Array, ""] = leaf(
         "1", 0, 0.9, "share of the light that is emitted in excess near the anode's wires"
     )
-    wire_mm: Float[Array, ""] = leaf("mm", 0.001, 10, "length of the way on which that is")
+    wire_mm: Float[Array, ""] = leaf(
+        "mm", 0.001, 10, "length of the way on which that is, on the axis; it is the same share of any gap"
+    )
 
     def gap_at(self, r2: Float[Array, "..."]) -> Float[Array, "..."]:
         """Gap [mm] at (r / radius)^2. Gradient: exact."""
@@ -207,5 +209,10 @@ class GasGap(eqx.Module):
         return self.emission_delay_ns + transit_ns / 2 + late
 
     def wire_ns(self, transit_ns: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The last part of the crossing, near the wires. Gradient: exact."""
+        """The last part of the crossing, near the wires: everywhere the share that it is on the axis.
+
+        Assumed: with a sag of a tenth of the gap, that is a tenth of `wire_mm` off at the wall.
+
+        Gradient: exact.
+        """
         return transit_ns * jnp.minimum(self.wire_mm / self.gap_mm, 1.0)

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 _QUADRATURE = 32  # points in each direction of a volume average
@@ -28,7 +29,8 @@ class GridMap(eqx.Module):
         """Refuse a grid that is none.
 
         Raises:
-            ValueError: if the numbers of axes differ, an axis has fewer than two points, or low >= high.
+            ValueError: if the numbers of axes differ, an axis has fewer than two points, low >= high, or a
+                value is not finite.
         """
         shape = jnp.shape(self.values)
         n = len(self.axes)
@@ -42,6 +44,9 @@ class GridMap(eqx.Module):
                 f"map has shape {shape}, low {self.low}, high {self.high}: must have two points an axis or "
                 "more, and low < high"
             )
+        if not isinstance(self.values, Tracer) and not np.isfinite(np.asarray(self.values)).all():
+            bad = np.size(self.values) - np.isfinite(np.asarray(self.values)).sum()
+            raise ValueError(f"map has {bad} values of {np.size(self.values)} that are not finite")
 
     @property
     def rows(self) -> tuple[int, ...]:

@@ -106,11 +106,13 @@ def channels(given: Sequence[float], n_sensors: int) -> list[int]:
     """The channels as whole numbers.
 
     Raises:
-        ValueError: if one does not exist.
+        ValueError: if one does not exist, or is given twice.
     """
-    for channel in given:
-        if int(channel) != channel or not 0 <= channel < n_sensors:
+    for i, channel in enumerate(given):
+        if not 0 <= channel < n_sensors or int(channel) != channel:
             raise ValueError(f"channel {channel:g} does not exist: there are 0 to {n_sensors - 1}")
+        if channel in given[:i]:
+            raise ValueError(f"channel {channel:g} is given twice: name each channel once")
     return [int(channel) for channel in given]
 
 

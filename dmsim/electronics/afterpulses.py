@@ -135,6 +135,22 @@ def sample_afterpulses(
     )
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Rows of the table, with all columns that there must be."""
+    if not path.is_file():
+        raise ValueError(f"{path.name}: {'is a folder' if path.is_dir() else 'does not exist'}")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = ("pmt", "type", "p", "dist", "t_mean_ns", "t_scale_ns", "low_ns", "high_ns")
+    columns += ("amp_mean_pe", "amp_rms_pe")
+    missing = [name for name in columns if not rows or name not in rows[0]]
+    if missing:
+        raise ValueError(
+            f"{path.name} has no column {', '.join(missing)}, or no row: needs {', '.join(columns)}"
+        )
+    return rows
+
+
 def read_afterpulses(path: str | Path, *, n_sensors: int, dtype=None) -> Afterpulses:
     """Afterpulses of each sensor from a CSV table.
 
@@ -146,26 +162,20 @@ def read_afterpulses(path: str | Path, *, n_sensors: int, dtype=None) -> Afterpu
         dtype: of the leaves; JAX's default float if not given.
 
     Raises:
-        ValueError: one line, for a column that is missing, a sensor the detector has not, another
-            distribution, or a number that is none or negative.
+        ValueError: one line, for a file or a column that is missing, a sensor that is none, two rows of a
+            species for one sensor, another distribution, or a number that is none or negative.
 
     Gradient: none.
     """
     where = Path(path).name
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = ("pmt", "type", "p", "dist", "t_mean_ns", "t_scale_ns", "low_ns", "high_ns")
-    columns += ("amp_mean_pe", "amp_rms_pe")
-    missing = [name for name in columns if not rows or name not in rows[0]]
-    if missing:
-        raise ValueError(f"{where} has no column {', '.join(missing)}, or no row: needs {', '.join(columns)}")
-
+    rows = _rows(Path(path))
     species: list[str] = []
     for row in rows:
         if row["type"] not in species and float(row["p"]) > 0:
             species.append(row["type"])
     names = ("probability", "delay_ns", "delay_spread_ns", "delay_width_ns", "charge_pe", "charge_spread_pe")
     tables = {name: np.zeros((len(species), n_sensors)) for name in names}
+    seen: dict[tuple[str, int], int] = {}
     for line, row in enumerate(rows, start=2):
         if row["type"] not in species:
             continue
@@ -174,6 +184,10 @@ def read_afterpulses(path: str | Path, *, n_sensors: int, dtype=None) -> Afterpu
             raise ValueError(f"{where}, line {line}: pmt is {sensor}: must be 0 or more")
         if sensor >= n_sensors:
             continue  # of another volume, such as a veto
+        if (before := seen.setdefault((row["type"], sensor), line)) != line:
+            raise ValueError(
+                f"{where}, line {line}: {row['type']} of pmt {sensor} is in line {before} already"
+            )
         if row["dist"] == "normal":
             delay, spread, width = float(row["t_mean_ns"]), float(row["t_scale_ns"]), 0.0
         elif row["dist"] == "uniform":

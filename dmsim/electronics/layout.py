@@ -86,13 +86,17 @@ def lay_out(
         offset_sample: start of each event in its window [samples]; 0 if not given.
 
     Raises:
-        ValueError: if a window is longer than 2^31 samples (21 s of 10 ns).
+        ValueError: if a window is longer than 2^31 samples (21 s of 10 ns), or a hit's time is none.
 
     Gradient: none (integers).
     """
     before = electronics.zle_samples_before
     after = electronics.pulse_samples + electronics.zle_samples_after
-    sample_of_hit = np.floor(time_ns / np.float32(electronics.sample_ns)).astype(np.int32)
+    whole = np.where(valid, np.floor(time_ns / np.float32(electronics.sample_ns)), 0)
+    farthest = np.max(np.abs(whole), initial=0)
+    if not farthest < _LONGEST:  # before it is cast
+        raise ValueError(f"a hit lies {farthest:g} samples from its event's start: must be under 2^31")
+    sample_of_hit = whole.astype(np.int32)
     position = np.full(event.shape[0], -1, np.int32)
     hit = np.flatnonzero(valid)
     event, sample, sensor = event[hit], sample_of_hit[hit].astype(np.int64), sensor[hit]

@@ -13,18 +13,38 @@ from dmsim.pipeline.keys import AREAS, CHARGE, LIGHT, QUANTA, deposit_keys, even
 from dmsim.records import Areas, Deposits, ElectronClouds, Interaction, Quanta
 
 _OF_QUANTA = {"name", "geometry", "xenon", "quanta", "drift_field"}
+_NOT_OF_AREAS = {
+    "quanta",
+    "scintillation",
+    "photoionisation",
+    "delayed_electrons",
+    "afterpulses",
+    "dark_counts",
+    "noise",
+}
 
 
 # a call costs time for every leaf that it is given, and a gradient several times that: kernels are given the
 # parts of the detector that they can need
-def for_quanta(detector: Detector) -> Detector:
-    """The parts of a detector that quanta need, None for the others."""
-    return replace(detector, **{f.name: None for f in fields(detector) if f.name not in _OF_QUANTA})
+def for_quanta(detector: Detector, interactions: tuple[Interaction, ...]) -> Detector:
+    """The parts of a detector that quanta of these interactions need, None for the others."""
+    every, needed = (
+        {table for interaction in of for table in quanta_stage.YIELD_TABLES[interaction]}
+        for of in (quanta_stage.YIELD_TABLES, interactions)
+    )
+    quanta = replace(detector.quanta, **dict.fromkeys(every - needed))
+    others = (f.name for f in fields(detector) if f.name not in _OF_QUANTA)
+    return replace(detector, quanta=quanta, **dict.fromkeys(others))
 
 
 def after_quanta(detector: Detector) -> Detector:
     """The detector without the emission models, None in their place: nothing behind the quanta needs them."""
     return replace(detector, quanta=None)
+
+
+def for_areas(detector: Detector) -> Detector:
+    """The parts of a detector that areas need behind the quanta, None for the others."""
+    return replace(detector, **dict.fromkeys(_NOT_OF_AREAS))
 
 
 @partial(jax.jit, static_argnames="interactions")
@@ -38,7 +58,8 @@ def _jitted_quanta(
 def draw_quanta(words: rng.Words, detector: Detector, deposits: Deposits) -> Quanta:
     """Quanta of a padded batch. Gradient: as `simulate_quanta`."""
     # only the emission models that occur are compiled
-    return _jitted_quanta(words, for_quanta(detector), deposits, quanta_stage.present_interactions(deposits))
+    interactions = quanta_stage.present_interactions(deposits)
+    return _jitted_quanta(words, for_quanta(detector, interactions), deposits, interactions)
 
 
 def draw_signals(
@@ -115,6 +136,6 @@ def simulate_areas(
     detector = charge.prepare(detector)
     words, padded = rng.words_of(key), batches.padded(deposits)
     quanta = draw_quanta(words, detector, padded)
-    calibration = None if calibration is None else after_quanta(calibration)
-    areas = _areas(words, after_quanta(detector), padded, quanta, calibration)
+    calibration = None if calibration is None else for_areas(calibration)
+    areas = _areas(words, for_areas(detector), padded, quanta, calibration)
     return batches.unpadded(areas, deposits.n_events, padded.n_events)

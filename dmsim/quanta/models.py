@@ -24,6 +24,17 @@ MODELS: dict[Interaction, YieldModel] = {
     Interaction.PHOTONS: counted.photons,
     Interaction.ELECTRONS: counted.electrons,
 }
+# constants of the yields that a model reads, beside its own fluctuations and the work function
+YIELD_TABLES: dict[Interaction, tuple[str, ...]] = {
+    Interaction.ER_BETA: ("er_beta",),
+    Interaction.ER_GAMMA: ("er_gamma",),
+    Interaction.ER_WEIGHTED: ("er_weighted", "er_beta", "er_gamma"),
+    Interaction.NR: ("nr",),
+    Interaction.KR83M: ("kr83m", "er_gamma"),
+    Interaction.ALPHA: ("alpha",),
+    Interaction.PHOTONS: (),
+    Interaction.ELECTRONS: (),
+}
 # those that fluctuate as nuclear recoils: NEST's rule is Lindhard's factor below 1
 RECOIL_LIKE = (Interaction.NR, Interaction.ALPHA)
 

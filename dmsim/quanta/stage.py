@@ -48,11 +48,14 @@ def deposit_yields(
     dtype = energy.dtype
     field = jnp.broadcast_to(drift_field(detector, deposits), energy.shape)
     density = detector.xenon.density_g_per_cm3
-    both = energy >= (kr83m.FIRST_STEP_KEV + kr83m.BOTH_KEV) / 2
-    dt_ns = jnp.where(both, kr83m.mean_delay_ns(detector.quanta), _since_first_step_ns(deposits))
+    interactions = tuple(present_interactions(deposits) if interactions is None else interactions)
+    dt_ns = jnp.zeros_like(energy)
+    if Interaction.KR83M in interactions:
+        both = energy >= (kr83m.FIRST_STEP_KEV + kr83m.BOTH_KEV) / 2
+        dt_ns = jnp.where(both, kr83m.mean_delay_ns(detector.quanta), _since_first_step_ns(deposits))
     nothing = jnp.full_like(energy, jnp.nan)
     total = Yields(nothing, nothing, nothing, nothing)
-    for interaction in present_interactions(deposits) if interactions is None else interactions:
+    for interaction in interactions:
         here = deposits.interaction == interaction
         conditions = Conditions(
             energy_kev=jnp.where(here, energy, _HARMLESS_KEV),

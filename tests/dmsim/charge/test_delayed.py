@@ -166,6 +166,12 @@ def test_times_in_the_wrong_order_are_refused():
         consistency.check(dataclasses.replace(XAMS, delayed_electrons=wrong))
 
 
+def test_light_frees_no_electrons_below_the_cathode():
+    below = dataclasses.replace(FREED, cutoff_ns=jnp.float32(6e4))
+    with pytest.raises(ValueError, match="must be at most the longest drift time, 39499 ns"):
+        consistency.check(dataclasses.replace(XAMS, photoionisation=below))
+
+
 def test_the_longest_delay_is_resolved_in_single_precision():
     # photons of an electron that share one float32 time would all lie in one sample
     longest = dict(specs(HELD))["last_ns"].high

@@ -256,6 +256,10 @@ def test_stream_and_salt(dmsim_command, tmp_path):
         arguments = ("salt", tmp_path / name, *salt, "-o", tmp_path / f"{name}-salted")
         status, output, error = dmsim_command(*arguments)
         assert status == 0, error
+    status, _, error = dmsim_command(
+        "salt", tmp_path / "parquet", "-d", "xenonnt", *salt[2:], "-o", tmp_path / "no"
+    )
+    assert (status, "was simulated in xams, --detector is xenonnt" in error) == (1, True)
     one, other = (rows(tmp_path / f"{name}-salted", "salted_events") for name in ("parquet", "strax"))
     assert one["event"].size > 1
     assert_same_rows(one, other)

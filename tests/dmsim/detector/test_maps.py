@@ -456,3 +456,8 @@ def test_bad_preset_is_one_clear_line(tmp_path, light, sensors, needle):
         load_detector(own_preset(tmp_path, light=light, sensors=sensors))
     assert needle in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_map_of_numbers_that_are_none_is_refused():
+    with pytest.raises(ValueError, match="map has 1 values of 4 that are not finite"):
+        GridMap(jnp.asarray([[1.0, 2.0], [np.nan, 1.0]]), ("r", "z"), (0.0, -1.0), (1.0, 0.0))

@@ -91,6 +91,7 @@ def test_sensors_switched_off():
     check_values(off)
     for given, needle in (
         ([494], "channel 494 does not exist: there are 0 to 493"),
+        ([3, 5, 3], "channel 3 is given twice"),
         (range(253), "top array"),
     ):
         with pytest.raises(ValueError, match=needle):

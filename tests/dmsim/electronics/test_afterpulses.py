@@ -203,6 +203,15 @@ def test_a_bad_table_is_one_clear_line(tmp_path, old, new, message):
     assert "\n" not in str(error.value)
 
 
+def test_rows_that_repeat_and_files_that_are_not_there_are_refused(tmp_path):
+    path = tmp_path / "afterpulses.csv"
+    with pytest.raises(ValueError, match=r"^afterpulses.csv: does not exist$"):
+        electronics.read_afterpulses(path, n_sensors=4)
+    path.write_text(CSV.rstrip() + "\n" + CSV.splitlines()[1] + "\n")
+    with pytest.raises(ValueError, match="of pmt 0 is in line 2 already"):
+        electronics.read_afterpulses(path, n_sensors=4)
+
+
 def test_tables_that_do_not_fit_are_refused():
     for wrong, message in (
         ({"delay_ns": np.full(2, 500.0)}, r"delay_ns has shape \(2,\): must be that of probability"),

@@ -46,6 +46,13 @@ def lay_out(time_ns, event=0, sensor=0, valid=None):
     return electronics.lay_out(REAL, event, sensor, time_ns, valid, n_sensors=7)
 
 
+@pytest.mark.parametrize("time_ns", [3e10, -3e10, np.nan, 1e20])
+def test_times_beyond_32_bits_are_refused(time_ns):
+    with pytest.raises(ValueError, match="from its event's start: must be under 2"):
+        lay_out([100.0, time_ns])
+    assert lay_out([100.0, time_ns], valid=[True, False]).sample.tolist() == [10, 0]
+
+
 @eqx.filter_jit
 def render(settings, noise, rows, *hits):
     bank = electronics.make_bank(KEY, settings, noise, row=ROW)
