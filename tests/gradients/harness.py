@@ -55,9 +55,9 @@ class Comparison:
         return abs(self.bias) <= budget * abs(self.reference) + SIGMAS * self.bias_error + self.floor
 
 
-def leaf_paths(detector) -> Iterator[str]:
+def leaf_paths(tree) -> Iterator[str]:
     """Dotted names of all float leaves."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(detector):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if eqx.is_inexact_array(leaf):
             yield jax.tree_util.keystr(path).lstrip(".")
 
@@ -86,7 +86,8 @@ def compare(
 
     Args:
         per_event: functionals with one value an event, for such a tree; randomness fixed inside.
-        tree: where to differentiate, a detector or deposits.
+        tree: where to differentiate. With a detector and deposits in one tree, the gradients in both are
+            one program, compiled once.
         name: dotted name of the leaf.
         step: of the finite difference, in units of the direction.
         largest_shift: the step is shortened until the steepest functional changes by no more (root mean

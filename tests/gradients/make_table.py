@@ -30,8 +30,15 @@ Leaves that do not enter a level are listed below its table.
 """
 ROW = "| `{leaf}` | {functional} | {rule} | {gradient:+.4g} | {bias:+.2f} ± {error:.2f} | {spread:.2g} |"
 COLUMNS = "| leaf | functional | rule | gradient | bias [%] | spread |\n|---|---|---|---|---|---|"
-COUNTS = ("quanta", "areas", "few quanta")  # levels whose counts are numbers, not list lengths
+COUNTS = (
+    "quanta",
+    "areas",
+    "areas, emission model",
+    "few quanta",
+    "field and gap",
+)  # levels whose counts are numbers, not list lengths
 RULES = (  # of what a leaf acts on first: pattern of the leaf, at counts, at hits and records
+    (r"drift_field|gas_gap|noise\.", "pathwise, matched-normal", "pathwise, weight"),
     (r"scintillation.*(lifetime|singlet)|electroluminescence.*(triplet|singlet)", "-", "implicit"),
     (r"scintillation|gap_transit|time_ns", "pathwise", "pathwise"),
     (r"diffusion|drift_speed|surface_delay|resolution|spread_mm", "pathwise", "pathwise"),
@@ -55,10 +62,15 @@ def rule(level: str, leaf: str) -> str:
     return "pathwise"
 
 
+def _short(leaf: str) -> str:
+    """The name within the detector or the deposits."""
+    return leaf.removeprefix("detector.").removeprefix("deposits.")
+
+
 def _row(level: str, c) -> str:
     scale = 100 / abs(c.reference)
     return ROW.format(
-        leaf=c.leaf,
+        leaf=_short(c.leaf),
         functional=c.functional,
         rule=rule(level, c.leaf),
         gradient=c.gradient,
@@ -70,18 +82,19 @@ def _row(level: str, c) -> str:
 
 def section(level: str, plan: levels.Plan) -> str:
     """One level's tables, in the detector's leaves and the deposits'."""
-    detector = plan.detector()
-    per_event = plan.functionals(detector, plan.n_events)
-    steps = {"step": plan.step, "largest_shift": plan.largest_shift}
-    title = f"\n## {level.capitalize()}: {plan.n_events:,} events in {detector.name}\n\n"
-    leaves = plan.leaves or tuple(harness.leaf_paths(detector))
-    text = title + table(level, plan, ((x, harness.compare(per_event, detector, x, **steps)) for x in leaves))
-    if level in ("few quanta", "late hits"):
+    evaluate, inputs = levels.scene(plan)
+    steps = {"step": plan.step, "largest_shift": plan.largest_shift, "along": levels.EVENT_LEAVES}
+
+    def compare(names):
+        return table(
+            level, plan, ((name, harness.compare(evaluate, inputs, name, **steps)) for name in names)
+        )
+
+    title = f"\n## {level.capitalize()}: {plan.n_events:,} events in {inputs.detector.name}\n\n"
+    text = title + compare([f"detector.{leaf}" for leaf in levels.leaves(plan)])
+    if level not in ("quanta", "areas", "hits", "records"):
         return text
-    evaluate, batch = levels.of_deposits(plan, plan.n_events)
-    along = levels.EVENT_LEAVES
-    of_deposits = ((x, harness.compare(evaluate, batch, x, along=along, **steps)) for x in along)
-    return text + "\nIn the deposits:\n\n" + table(level, plan, of_deposits)
+    return text + "\nIn the deposits:\n\n" + compare(levels.EVENT_LEAVES)
 
 
 def table(level: str, plan: levels.Plan, found: Iterable[tuple[str, list[harness.Comparison]]]) -> str:
@@ -91,13 +104,13 @@ def table(level: str, plan: levels.Plan, found: Iterable[tuple[str, list[harness
         squares += [c for c in comparisons if c.resolved and not plan.asserted(c)]
         asserted = [c for c in comparisons if plan.asserted(c)]
         if all(c.absent for c in asserted):
-            absent.append(leaf)
+            absent.append(_short(leaf))
             continue
         clear = max(asserted, key=lambda c: abs(c.reference) / max(c.bias_error, c.reference_error, 1e-30))
         if clear.resolved:
             rows.append(_row(level, clear))
         else:
-            faint.append(leaf)
+            faint.append(_short(leaf))
     text = COLUMNS + "\n" + "\n".join(rows) + "\n"
     if faint:
         text += "\nNot seen above the noise of the reference: " + ", ".join(f"`{x}`" for x in faint) + ".\n"
@@ -122,9 +135,15 @@ compiled before.
 
 
 def cost() -> str:
-    """What a gradient costs, by the benchmark; its own process, so that memory is measured from nothing."""
+    """What a gradient costs, by the benchmark; its own process, so that memory is measured from nothing.
+
+    Raises:
+        RuntimeError: with what the benchmark said, if it fails.
+    """
     benchmark = Path(__file__).parents[2] / "benchmarks" / "gradients.py"
-    done = subprocess.run([sys.executable, str(benchmark)], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([sys.executable, str(benchmark)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{benchmark.name}: {done.stderr.strip()[-2000:]}")
     return COST.format(table=done.stdout.strip())
 
 
