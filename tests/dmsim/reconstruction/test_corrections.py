@@ -22,13 +22,13 @@ def distorted(detector):
     length = float(detector.geometry.drift_length_mm)
     heights, potentials = straight_rings(-2.3 * length, 0.0, length, 64)
     potentials = potentials + 150 * np.exp(-(heights + length) / 150) - 40 * np.exp(heights / 150)
-    leaves = {
+    leaves: dict = {
         "cathode_v": -2.3 * length, "gate_v": 0.0, "ring_z_mm": heights, "ring_v": potentials, "wall_mm": 5.0,
         "wall_charge_uc_per_m2": [0.05, 0.0],
     }  # fmt: skip
+    given: dict = {name: jnp.asarray(value, jnp.float32) for name, value in leaves.items()}
     field = DriftField(
-        **{name: jnp.asarray(value, jnp.float32) for name, value in leaves.items()},
-        n_terms=64, n_radii=64, n_heights=96, speed_curve=1, diffusion_curve=0,
+        **given, n_terms=64, n_radii=64, n_heights=96, speed_curve=1, diffusion_curve=0,
     )  # fmt: skip
     return charge.prepare(replace(detector, drift_field=field))
 
@@ -110,7 +110,8 @@ def test_top_and_bottom_have_their_own_yields(detector, random):
 
 def test_a_field_without_its_map_is_refused(detector):
     field = DriftField(
-        *(jnp.float32(v) for v in (-3e3, 0.0)), jnp.zeros(0), jnp.zeros(0), jnp.float32(5.0), jnp.zeros(2),
+        cathode_v=jnp.float32(-3e3), gate_v=jnp.float32(0.0), ring_z_mm=jnp.zeros(0), ring_v=jnp.zeros(0),
+        wall_mm=jnp.float32(5.0), wall_charge_uc_per_m2=jnp.zeros(2),
         n_terms=8, n_radii=8, n_heights=8, speed_curve=0, diffusion_curve=0,
     )  # fmt: skip
     with pytest.raises(ValueError, match="detector.drift_field has no arrival map: call"):

@@ -22,7 +22,7 @@ UNKNOWN, S1, S2 = 0, 1, 2
 LENGTH_NS = {UNKNOWN: 300, S1: 300, S2: 4000}
 
 
-def peaks_of(*rows, event=0):
+def peaks_of(*rows, event: np.ndarray | int = 0):
     """Peaks of rows (start in us, signal, area in PE, x in mm): symmetric, 75 % of an S2 on top."""
     n = len(rows)
     start, signal, area, x = (np.array([row[k] for row in rows]) for k in range(4))

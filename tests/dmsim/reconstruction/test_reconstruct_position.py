@@ -94,7 +94,7 @@ def test_errors_are_as_large_as_they_say(detector, random):
 def test_finds_the_maximum_of_the_public_likelihood(detector, random):
     """No place near the one found, inside the wall, is more likely, at 20 to 5000 PE."""
     radius = float(detector.geometry.radius_mm)
-    value = jax.jit(jax.vmap(lambda a, xy: position_log_likelihood(detector, a, xy)))
+    value = jax.jit(jax.vmap(lambda area, xy: position_log_likelihood(detector, area, xy)))
     for top_pe in (20.0, 300.0, 5000.0):
         xy = places(random, 20, 660)
         area = patterns(detector, random, xy, top_pe)
@@ -103,7 +103,9 @@ def test_finds_the_maximum_of_the_public_likelihood(detector, random):
         best = np.asarray(value(area.astype(np.float32), place))
         for angle in np.arange(6) * np.pi / 3:
             for far in (0.5, 1.0, 3.0):
-                moved = place + far * found.x_error_mm[:, None] * np.float32([np.cos(angle), np.sin(angle)])
+                moved = place + far * found.x_error_mm[:, None] * np.array(
+                    [np.cos(angle), np.sin(angle)], np.float32
+                )
                 inside = np.hypot(*moved.T) < radius
                 other = np.asarray(value(area.astype(np.float32), moved))
                 # 0.02: single precision and the pattern's table; a step of 0.5 errors costs 0.1
@@ -165,7 +167,8 @@ def test_table_is_the_pattern(random, name):
     expected = np.log(np.asarray(top_shares(detector.light, detector.geometry, jnp.asarray(xy, jnp.float32))))
     out, all_of_them = np.zeros((3, len(table.live))), np.arange(len(table.live))
     for place, log_share in zip(xy, expected, strict=True):
-        _read(table.splines, table.low_mm, table.step_mm, *place, all_of_them, len(all_of_them), out)
+        x, y = place
+        _read(table.splines, table.low_mm, table.step_mm, x, y, all_of_them, len(all_of_them), out)
         np.testing.assert_allclose(out[0], log_share[table.live], atol=1e-3)
 
 
