@@ -2,6 +2,7 @@
 
     python fuse_chain.py FOLDER --records records.npz
     python fuse_chain.py FOLDER --repeat 3
+    python fuse_chain.py FOLDER --keep strax_folders
 
 fuse is called as its package offers it: public configuration, no file of the experiment. Prints one line of
 JSON with the CPU-seconds of each repetition; the first compiles.
@@ -59,12 +60,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--records", type=Path, help="npz to write")
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="folder for what fuse stores, raw_records and photons")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
 
     cpu, wall = [], []
     for repetition in range(args.repeat):
-        output = tempfile.mkdtemp()
+        output = str(args.keep.resolve()) if args.keep else tempfile.mkdtemp()
         chain = context(args.folder.resolve(), output)
         start, start_wall = time.process_time(), time.perf_counter()
         records = chain.get_array(f"{repetition:06d}", "raw_records", progress_bar=False)
@@ -72,7 +74,8 @@ def main() -> None:
         wall.append(time.perf_counter() - start_wall)
         if repetition + 1 == args.repeat:
             n_photons = len(chain.get_array(f"{repetition:06d}", "photon_summary", progress_bar=False))
-        shutil.rmtree(output)
+        if not args.keep:
+            shutil.rmtree(output)
     if args.records:
         names = ("time", "channel", "length", "pulse_length", "record_i", "data")
         np.savez_compressed(args.records, **{name: records[name] for name in names})
