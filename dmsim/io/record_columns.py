@@ -107,6 +107,15 @@ def check_columns(columns: RecordColumns, *, n_sensors: int, origin: object) -> 
             f"{origin}: record {row} starts {columns.time_ns[row - 1] - columns.time_ns[row]} ns before "
             "the one in front of it: records must be sorted by time"
         )
+    off = (
+        (columns.time_ns - columns.time_ns[:1]) % columns.sample_ns if columns.n_records else columns.time_ns
+    )
+    if np.any(off):
+        row = int(np.argmax(off != 0))
+        raise ValueError(
+            f"{origin}: record {row} starts {off[row]} ns off the others' grid of {columns.sample_ns} ns: "
+            "all samples must lie on one grid"
+        )
     _no_overlap(columns.time_ns, columns.end_ns, columns.channel, origin)
 
 
