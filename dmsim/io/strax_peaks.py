@@ -64,7 +64,8 @@ def peaks_from_strax(array: np.ndarray) -> Peaks:
     Without them: event -1, positions NaN, n_sensors counts channels with area, and the top area and the
     centre come from strax's rounded fields.
     """
-    has_extra = set(_EXTRA) <= set(array.dtype.names or ())
+    names = set(array.dtype.names or ())
+    has_extra = set(_EXTRA) <= names
     time, area = array["time"].copy(), array["area"].copy()
     nan = np.full(array.size, np.nan, np.float32)
     return Peaks(
@@ -91,7 +92,7 @@ def peaks_from_strax(array: np.ndarray) -> Peaks:
         ),
         width_ns=array["width"].copy(),
         goodness_of_split=(
-            array["max_goodness_of_split"].copy() if "max_goodness_of_split" in array.dtype.names else nan
+            array["max_goodness_of_split"].copy() if "max_goodness_of_split" in names else nan.copy()
         ),
         n_saturated=array["n_saturated_channels"].astype(np.int32),
         signal=array["type"].astype(np.int32),
