@@ -88,6 +88,10 @@ class _Configured:
 
     config: dict[str, Any]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the plugins that this one depends on: a worker needs none, and not all can be pickled."""
+        return {**self.__dict__, "deps": {}, "input_buffer": {}}
+
     def detector(self) -> Detector:
         """The detector that the configuration names."""
         _refuse_fork()

@@ -256,7 +256,9 @@ def main():
     strax_plugins.register(context)
     workers = int(sys.argv[4])
     for target in ("dmsim_peaks", "dmsim_events"):
-        array = context.get_array("run1", target, max_workers=workers, progress_bar=False)
+        array = context.get_array(
+            "run1", target, max_workers=workers, processor="threaded_mailbox", progress_bar=False
+        )
         np.save(f"{sys.argv[1]}/{target}.npy", array)
 
 if __name__ == "__main__":
