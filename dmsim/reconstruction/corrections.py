@@ -1,6 +1,7 @@
 """From what is seen at the surface to the deposit: place and correction factors.
 
-Works in blocks of one size, so that one executable serves all and no row depends on the others.
+Works in blocks of one size, so that one executable serves all and no row depends on the others; and in double
+precision, so that what is kept in single does not depend on the processor's instructions.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from dmsim import relax
 from dmsim.detector import Detector
 from dmsim.detector.drift_field import DriftField
 from dmsim.detector.drift_map import DriftMap
+from dmsim.reconstruction.precision import enable_x64
 
 _BLOCK = 256  # rows a compiled call; a multiple of every vector width
 _INVERSION_STEPS = 30  # each shrinks the error by the map's distortion: 1e-3 left of 30 mm at a factor 0.7
@@ -164,14 +166,15 @@ def in_blocks(function: Callable, detector: Detector, *columns: np.ndarray) -> t
         detector: first argument.
         columns: of equal length.
     """
-    dtype = np.dtype(detector.light.top_height_mm.dtype)
     n = len(columns[0])
     parts = []
-    for begin in range(0, max(n, 1), _BLOCK):
-        block = np.zeros((len(columns), _BLOCK), dtype)
-        size = min(_BLOCK, n - begin)
-        block[:, :size] = [column[begin : begin + size] for column in columns]
-        parts.append([np.asarray(out)[:size] for out in function(detector, *block)])
+    with enable_x64():
+        precise = detector.as_dtype(np.float64)
+        for begin in range(0, max(n, 1), _BLOCK):
+            block = np.zeros((len(columns), _BLOCK))
+            size = min(_BLOCK, n - begin)
+            block[:, :size] = [column[begin : begin + size] for column in columns]
+            parts.append([np.asarray(out)[:size] for out in function(precise, *block)])
     return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
@@ -193,5 +196,7 @@ def corrections(
             "detector.drift_field has no arrival map: call dmsim.charge.prepare(detector) first, or "
             "reconstruct through dmsim.reconstruct"
         )
-    drift = np.asarray(drift_time_ns, np.float64) - delay_offset_ns(detector)
+    with enable_x64():
+        delay = delay_offset_ns(detector.as_dtype(np.float64))
+    drift = np.asarray(drift_time_ns, np.float64) - delay
     return Correction(*in_blocks(_correct_block, detector, x_mm, y_mm, drift))

@@ -19,6 +19,7 @@ from dmsim.detector import Detector
 from dmsim.detector.geometry import Geometry
 from dmsim.detector.light import LightResponse
 from dmsim.reconstruction.charge_model import digest
+from dmsim.reconstruction.precision import enable_x64
 
 _NODES_A_HEIGHT = 4.0  # of the sensors above the light: the splines are then good to 1e-4 of a share
 _BEYOND = 5  # nodes outside of the radius: a spline's error at the grid's border dies out over them
@@ -95,11 +96,17 @@ def _made(light: LightResponse, geometry: Geometry) -> LightTable:
 
 
 def _evaluated(light, geometry, places: np.ndarray) -> Float[np.ndarray, "place top"]:
+    """In double precision: single-precision values of it do not depend on the processor's instructions."""
     n = len(places)
-    padded = np.zeros((-(-n // _BLOCK) * _BLOCK, 2), np.float32)
+    padded = np.zeros((-(-n // _BLOCK) * _BLOCK, 2))
     padded[:n] = places
-    blocks = padded.reshape(-1, _BLOCK, 2)
-    out = [np.asarray(_log_shares(light, geometry, jnp.asarray(block)), np.float32) for block in blocks]
+    with enable_x64():
+        light, geometry = (
+            jax.tree.map(lambda leaf: leaf.astype(np.float64) if eqx.is_inexact_array(leaf) else leaf, part)
+            for part in (light, geometry)
+        )
+        blocks = padded.reshape(-1, _BLOCK, 2)
+        out = [np.asarray(_log_shares(light, geometry, block), np.float32) for block in blocks]
     return np.concatenate(out)[:n]
 
 
