@@ -167,12 +167,14 @@ class Merging(_Section):
     """Pieces of one S2 joined again."""
 
     max_duration_ns: float = _leaf(50_000.0, "ns", 0.0, 1e7, "of a joint S2; 0: nothing is joined")
+    # from simulated S2s of XENONnT (experiments/reconstruction_quality): those of up to 60 electrons fall
+    # apart, of 250 and more none; gaps no larger than that asks, so that S2s of two sites stay two
     log10_area: tuple[float, ...] = _leaf(
-        (1.84, 2.18, 2.51, 2.84, 3.18, 3.51, 3.84, 4.18, 4.51, 4.84), "", -10.0, 10.0,
+        (1.84, 2.18, 2.51, 2.84, 3.18, 3.5, 3.9), "", -10.0, 10.0,
         "knots of the largest gap, of the joint area in PE; nothing larger than the last is joined",
     )  # fmt: skip
     gap_ns: tuple[float, ...] = _leaf(
-        (2.84e4, 2.37e4, 1.97e4, 1.83e4, 1.72e4, 1.89e4, 1.95e4, 1.63e4, 1.21e4, 0.0), "ns", 0.0, 1e7,
+        (2.84e4, 2.1e4, 1.2e4, 7e3, 4.5e3, 3e3, 2e3), "ns", 0.0, 1e7,
         "largest gap at the knots",
     )  # fmt: skip
 

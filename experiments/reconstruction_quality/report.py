@@ -8,7 +8,7 @@ from typing import Any
 from summary import KINDS, Tables, confusion, numbers
 
 CHAINS = {"dmsim": "dmsim", "two_fold": "dmsim, 2-fold S1", "straxen": "straxen"}
-TWINS = {"gap_100": "gap 100 ns", "no_split": "no splitting"}
+TWINS = {"gap_100": "gap 100 ns", "no_split": "no splitting", "wide_merging": "gaps of 20 us joined"}
 BEGIN, END = "<!-- numbers: written by run.py -->", "<!-- end of numbers -->"
 
 

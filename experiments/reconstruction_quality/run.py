@@ -43,8 +43,23 @@ def chains_of(config: dict[str, Any], detector: Detector, peer: Chain | None) ->
     return out | ({} if peer is None else {PEER: peer})
 
 
-def measure(config: dict[str, Any], peer: Chain | None, *, scale: float, only: list[str] | None = None):
-    """Tables of every sample and chain; says how long each chain took on this process's CPU."""
+def measure(
+    config: dict[str, Any],
+    peer: Chain | None,
+    *,
+    scale: float,
+    only: list[str] | None = None,
+    keep: Callable[[Any], None] = lambda _: None,
+):
+    """Tables of every sample and chain; says how long each chain took on this process's CPU.
+
+    Args:
+        config: of config.toml.
+        peer: another chain, if there is one.
+        scale: times the events of the configuration.
+        only: samples, all if None.
+        keep: is given the tables after each sample.
+    """
     detector, rules = dmsim.load_detector(config["detector"]), Rules(**config["rules"])
     chains = chains_of(config, detector, peer)
     tables = {}
@@ -75,6 +90,7 @@ def measure(config: dict[str, Any], peer: Chain | None, *, scale: float, only: l
         chain_cpu = ", ".join(f"{chain} {seconds:.0f}" for chain, seconds in cpu_s.items())
         spent = f"{time.perf_counter() - start:.0f} s, {all_cpu_s:.0f} CPU-s ({chain_cpu})"
         print(f"{name}: {n_events} events, {spent}", flush=True)
+        keep(tables)
     return tables
 
 
@@ -138,7 +154,7 @@ def main() -> int:
         "--peer-python", help="interpreter that has straxen 4.1; without it straxen is left out"
     )
     parser.add_argument("--scale", type=float, default=1.0, help="times the events of config.toml")
-    parser.add_argument("--sample", action="append", help="only this one; may be repeated; nothing is drawn")
+    parser.add_argument("--sample", action="append", help="only this one, into --tables; may be repeated")
     parser.add_argument("--tables", type=Path, help="npz to keep the tables in")
     parser.add_argument(
         "--keep-peer", action="store_true", help="take straxen's tables from --tables, of an earlier run"
@@ -149,6 +165,8 @@ def main() -> int:
         parser.error(f"--scale is {args.scale}: must be above 0 and at most 100")
     if (args.draw_only or args.keep_peer) and args.tables is None:
         parser.error("--draw-only and --keep-peer need --tables")
+    if args.sample is not None and (args.tables is None or not args.tables.is_file()):
+        parser.error("--sample needs --tables, of an earlier run")
     with args.config.open("rb") as file:
         config = tomllib.load(file)
     if args.draw_only:
@@ -164,13 +182,17 @@ def main() -> int:
             holder = Straxen(args.peer_python, dmsim.load_detector(config["detector"]))
             version = holder.version
             print(version)
+        old = {} if args.sample is None else load(args.tables)
+
+        def keep(tables):
+            if args.tables is not None:
+                args.tables.parent.mkdir(parents=True, exist_ok=True)
+                save(old | tables | same_truth(kept, tables), args.tables)
+
         with holder as peer:
-            tables = measure(config, peer, scale=args.scale, only=args.sample)
-        tables |= same_truth(kept, tables)
-        if args.tables is not None:
-            args.tables.parent.mkdir(parents=True, exist_ok=True)
-            save(tables, args.tables)
-    if args.sample is None:
+            tables = measure(config, peer, scale=args.scale, only=args.sample, keep=keep)
+        tables = old | tables | same_truth(kept, tables)
+    if all((sample, "dmsim") in tables for sample in config["samples"]):
         args.out.mkdir(parents=True, exist_ok=True)
         figures.draw_all(tables, args.out / "figures")
         numbers = write_report(tables, config, args.out)
