@@ -1,15 +1,14 @@
-"""strax's side of the benchmark of the reconstruction: raw records -> peaks, by the interpreter that has
-strax.
+"""strax's side of the benchmark of the reconstruction: raw records -> peaks, in strax's interpreter.
 
     python benchmarks/peer_strax.py FOLDER --copies 10 --sensors 494 --top 253 --adc-per-pe 116.7
 
-strax's functions are called in the order of straxen's PulseProcessing and Peaklets with its default
-settings. Left
-out: the pulse filter, the saturation correction and the tight coincidence, which straxen runs on top.
+strax's functions are called in the order of straxen's PulseProcessing and Peaklets with its default settings.
+Left out: the pulse filter, the saturation correction and the tight coincidence, which straxen runs on top.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import strax
@@ -40,7 +39,7 @@ def peaks_of(raw, to_pe, n_top):
     records = strax.cut_outside_hits(records, hits, **samples)
     strax.zero_out_of_bounds(records)
 
-    hits = strax.sort_by_time(strax.find_hits(records, min_amplitude=np.full(n, THRESHOLD_ADC)))
+    hits: Any = strax.sort_by_time(strax.find_hits(records, min_amplitude=np.full(n, THRESHOLD_ADC)))
     peaks = strax.find_peaks(
         hits, to_pe, gap_threshold=GAP_NS, left_extension=LEFT_NS, right_extension=RIGHT_NS,
         min_channels=MIN_SENSORS, max_duration=MAX_DURATION_NS,
