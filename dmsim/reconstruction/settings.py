@@ -106,7 +106,9 @@ class Splitting(_Section):
         "local_minimum: for detectors of few sensors",
     )
     min_area_pe: float = _leaf(40.0, "PE", 0.0, 1e7, "smaller peaks are not split")
-    filter_wing_ns: float = _leaf(70.0, "ns", 0.0, 1e5, "half width of the moving average before the search")
+    filter_wing_ns: float = _leaf(
+        70.0, "ns", 0.0, 1e5, "on either side, in the moving average that finds where the light is low"
+    )
     max_iterations: int = _count(20, 0, 1000, "rounds of splitting")
     s1_log10_area: tuple[float, ...] = _leaf((0.5, 6.0), "", -10.0, 10.0, "knots of the S1 threshold")
     s1_threshold: tuple[float, ...] = _leaf((1.0, 0.4), "", 0.0, 10.0, "goodness of split at the knots")
@@ -115,7 +117,7 @@ class Splitting(_Section):
     rise_ns: float = _leaf(100.0, "ns", 1.0, 1e5, "rise time half-way between the two thresholds")
     rise_power: float = _leaf(8.0, "", 0.0, 100.0, "steepness of the change, per decade of the rise time")
     minimum_height_pe: float = _leaf(
-        25.0, "PE", 0.0, 1e6, "local minimum: a side rises above it by this much; strax: 25 of its units"
+        25.0, "PE", 0.0, 1e6, "local minimum: a side's moving sum is larger by this; strax: 25 of its units"
     )
     minimum_ratio: float = _leaf(4.0, "", 1.0, 1e4, "local minimum: and by this factor; strax: 4")
 
