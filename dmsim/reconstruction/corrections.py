@@ -44,19 +44,22 @@ def delay_offset_ns(detector: Detector) -> float:
     that is not known here: below 0.1 mm at any drift speed of the presets, and left out. What both share
     (propagation, transit in the sensor, pulse shape) cancels.
     """
+    with enable_x64():
+        return float(_delay(detector))
+
+
+@eqx.filter_jit
+def _delay(detector: Detector) -> Array:
+    detector = detector.as_dtype(jnp.float64)
     gas, liquid = detector.electroluminescence, detector.scintillation
-    mean_gas = (
-        float(gas.singlet_fraction) * float(gas.singlet_lifetime_ns)
-        + (1 - float(gas.singlet_fraction)) * float(gas.triplet_lifetime_ns)
-    )  # fmt: skip
-    singlet = float(liquid.singlet_fraction_er)
-    mean_liquid = (
-        singlet * float(liquid.singlet_lifetime_ns) + (1 - singlet) * float(liquid.triplet_lifetime_er_ns)
-    )  # fmt: skip
-    center = jnp.zeros(())
+    mean_gas = gas.singlet_fraction * gas.singlet_lifetime_ns
+    mean_gas += (1 - gas.singlet_fraction) * gas.triplet_lifetime_ns
+    singlet = liquid.singlet_fraction_er
+    mean_liquid = singlet * liquid.singlet_lifetime_ns + (1 - singlet) * liquid.triplet_lifetime_er_ns
+    center = jnp.zeros((), jnp.float64)
     transit = detector.gap_transit_ns(center, center)
     in_gap = transit / 2 if detector.gas_gap is None else detector.gas_gap.mean_emission_ns(transit)
-    return float(in_gap) + mean_gas - mean_liquid
+    return in_gap + mean_gas - mean_liquid
 
 
 def undistorted(
@@ -155,7 +158,9 @@ def _array_yields(detector: Detector, x_mm: Array, y_mm: Array) -> tuple[Array, 
     return here / axis, (1 - here) / (1 - axis)
 
 
-_correct_block = eqx.filter_jit(correct)
+@eqx.filter_jit
+def _correct_block(detector: Detector, *columns: Array) -> Correction:
+    return correct(detector.as_dtype(jnp.float64), *columns)
 
 
 def in_blocks(function: Callable, detector: Detector, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -169,12 +174,11 @@ def in_blocks(function: Callable, detector: Detector, *columns: np.ndarray) -> t
     n = len(columns[0])
     parts = []
     with enable_x64():
-        precise = detector.as_dtype(np.float64)
         for begin in range(0, max(n, 1), _BLOCK):
             block = np.zeros((len(columns), _BLOCK))
             size = min(_BLOCK, n - begin)
             block[:, :size] = [column[begin : begin + size] for column in columns]
-            parts.append([np.asarray(out)[:size] for out in function(precise, *block)])
+            parts.append([np.asarray(out)[:size] for out in function(detector, *block)])
     return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
@@ -196,7 +200,5 @@ def corrections(
             "detector.drift_field has no arrival map: call dmsim.charge.prepare(detector) first, or "
             "reconstruct through dmsim.reconstruct"
         )
-    with enable_x64():
-        delay = delay_offset_ns(detector.as_dtype(np.float64))
-    drift = np.asarray(drift_time_ns, np.float64) - delay
+    drift = np.asarray(drift_time_ns, np.float64) - delay_offset_ns(detector)
     return Correction(*in_blocks(_correct_block, detector, x_mm, y_mm, drift))

@@ -1,8 +1,11 @@
 """Energy of an electronic recoil from corrected areas."""
 
+import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dmsim.detector import Detector
+from dmsim.reconstruction.precision import enable_x64
 
 
 def combined_energy_kev(
@@ -23,3 +26,16 @@ def combined_energy_kev(
     """
     w_kev = detector.quanta.work_function.quantum_ev(detector.xenon.density_g_per_cm3) * 1e-3
     return w_kev * cs1_pe / detector.g1_pe_per_photon, w_kev * cs2_pe / detector.g2_pe_per_electron
+
+
+@eqx.filter_jit
+def _kev_per_pe(detector: Detector) -> tuple[Array, Array]:
+    one = jnp.ones((), jnp.float64)
+    return combined_energy_kev(detector.as_dtype(jnp.float64), one, one)
+
+
+def kev_per_pe(detector: Detector) -> tuple[float, float]:
+    """Energy [keV] of one PE of cS1 and of cS2. Gradient: none."""
+    with enable_x64():
+        light, charge = _kev_per_pe(detector)
+        return float(light), float(charge)

@@ -2,16 +2,14 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from dmsim.detector import Detector
 from dmsim.reconstruction import event_margins as margins
 from dmsim.reconstruction.corrections import corrections, delay_offset_ns  # noqa: F401  the offset of its drift times
-from dmsim.reconstruction.energy import combined_energy_kev
+from dmsim.reconstruction.energy import kev_per_pe
 from dmsim.reconstruction.event_building import EventWindows, cathode_drift_ns, event_windows, triggers
-from dmsim.reconstruction.precision import enable_x64
 from dmsim.reconstruction.settings import EventBuilding, Settings
 from dmsim.records import Events, Peaks
 
@@ -171,9 +169,7 @@ def _assemble(
     cs1 = s1_pe * main.s1
     cs2_bottom = (s2_pe - s2_top) * main.s2_bottom
     cs2 = s2_top * main.s2_top + cs2_bottom
-    with enable_x64():
-        kev_per_pe = combined_energy_kev(detector.as_dtype(np.float64), jnp.ones(()), jnp.ones(()))
-    light, charge = (area * float(kev) for area, kev in zip((cs1, cs2), kev_per_pe, strict=True))
+    light, charge = (area * kev for area, kev in zip((cs1, cs2), kev_per_pe(detector), strict=True))
     start = np.where(s1 >= 0, s1, s2)
     time_ns = np.full(n_events, -1, np.int64)
     time_ns[start >= 0] = peaks.time_ns[start[start >= 0]]
