@@ -31,7 +31,7 @@ class Codec(NamedTuple):
 
     compress: Callable[[bytes], bytes]
     # of at most so many bytes and one more: a damaged file may claim any size
-    decompress: Callable[[bytes, int], bytes]
+    decompress: Callable[[bytes, int], bytes | np.ndarray]
 
 
 def _blosc(packed: bytes, n_bytes: int) -> bytes:
@@ -44,16 +44,30 @@ def _blosc(packed: bytes, n_bytes: int) -> bytes:
     return blosc.decompress(packed)
 
 
+_PIECE = 1 << 18  # of packed bytes; unpacked at most 255 times as many
+
+
+def _lz4(packed: bytes, n_bytes: int) -> np.ndarray:
+    # in pieces: at once, lz4 would hold what it unpacks twice
+    out, filled, frame = np.empty(n_bytes, np.uint8), 0, lz4.frame.LZ4FrameDecompressor()
+    for begin in range(0, len(packed), _PIECE):
+        part = np.frombuffer(frame.decompress(packed[begin : begin + _PIECE]), np.uint8)
+        if filled + part.size > n_bytes:
+            raise ValueError(f"it holds more than the {n_bytes} bytes that are expected")
+        out[filled : filled + part.size] = part
+        filled += part.size
+        if frame.eof:
+            break
+    return out[:filled]
+
+
 CODECS = {
     "blosc": Codec(lambda data: blosc.compress(data, shuffle=blosc.NOSHUFFLE), _blosc),
     "zstd": Codec(
         lambda data: zstandard.ZstdCompressor(level=3).compress(data),
         lambda data, n_bytes: zstandard.ZstdDecompressor().stream_reader(data).read(n_bytes + 1),
     ),
-    "lz4": Codec(
-        lz4.frame.compress,
-        lambda data, n_bytes: lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=n_bytes + 1),
-    ),
+    "lz4": Codec(lz4.frame.compress, _lz4),
     "bz2": Codec(bz2.compress, lambda data, n_bytes: bz2.BZ2Decompressor().decompress(data, n_bytes + 1)),
 }
 
