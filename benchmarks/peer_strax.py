@@ -8,7 +8,6 @@ Left out: the pulse filter, the saturation correction and the tight coincidence,
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import strax
@@ -39,12 +38,12 @@ def peaks_of(raw, to_pe, n_top):
     records = strax.cut_outside_hits(records, hits, **samples)
     strax.zero_out_of_bounds(records)
 
-    hits: Any = strax.sort_by_time(strax.find_hits(records, min_amplitude=np.full(n, THRESHOLD_ADC)))
-    peaks = strax.find_peaks(
+    hits = strax.sort_by_time(strax.find_hits(records, min_amplitude=np.full(n, THRESHOLD_ADC)))
+    peaks = np.asarray(strax.find_peaks(
         hits, to_pe, gap_threshold=GAP_NS, left_extension=LEFT_NS, right_extension=RIGHT_NS,
         min_channels=MIN_SENSORS, max_duration=MAX_DURATION_NS,
         result_dtype=strax.peak_dtype(n_channels=n, store_data_top=True, store_data_start=True),
-    )  # fmt: skip
+    ))  # fmt: skip
     lone = strax.fully_contained_in(hits, peaks) == -1
     lone_hits, hits = hits[lone], hits[~lone]
     extension = (LEFT_NS, RIGHT_NS)

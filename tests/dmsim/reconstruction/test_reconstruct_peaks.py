@@ -176,6 +176,8 @@ def test_invalid_rows_are_left_out(detector, random):
         ("record_i", -1, "records.record_i is -1"),
         ("data", np.nan, "not finite in valid row 0"),
         ("data", np.inf, "not finite in valid row 0"),
+        ("data", 15_999.5, "not a whole number of 16 bits in valid row 0"),
+        ("data", 40_000.0, "not a whole number of 16 bits in valid row 0"),
     ],
 )
 def test_bad_records_are_refused(detector, random, name, value, message):
