@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="depth of the truth; default peaks",
     )
     parser.add_argument("--run-id", default="dmsim", help="run name in strax folders; default dmsim")
-    parser.add_argument("--event-gap-us", type=float, metavar="US", help="as in dmsim reconstruct")
+    parser.add_argument(
+        "--event-gap-us",
+        type=float,
+        metavar="US",
+        help="silence that separates events, for strax data without event numbers; default 1.5 drift times",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace another run's files in --out")
 
 
