@@ -48,7 +48,7 @@ def arrays_of(
 ) -> tuple[lay.Layout, lay.Static]:
     """Everything that the soft reading gathers, with indices into the records as they came."""
     found, parts, edges = structure.found, structure.atoms, structure.edges
-    table, hits, dt = found.table, found.hits, found.table.dt
+    table, dt = found.table, found.table.dt
     rows = _Rows(found)
     n_boundaries = lay.room(len(edges.gap) + 1)
     number = {run: i for i, run in enumerate(structure.runs)}
@@ -66,6 +66,8 @@ def arrays_of(
     boundaries = _boundaries(structure, number, node_number, starts[1], ends[1])
     n_cand = lay.room(len(structure.runs))
     heads = _heads(found, rows)
+    n_samples = lay.room(int(candidates.n_samples.max(initial=16)))
+    held = _held(structure, candidates, begin_ns, n_cand, n_samples, dt)
     counts = found.gains.units_per_count * PE_PER_UNIT / ADC_PER_COUNT
     layout = lay.Layout(
         heads=lay.padded(heads, lay.room(len(heads.row)), row=-1),
@@ -81,11 +83,13 @@ def arrays_of(
         nodes=lay.padded(nodes, lay.room(len(nodes.cut))),
         events=_events(parts.event, structure.runs, candidates.event, records.n_events),
         pe_per_count=counts,
+        held_wave_pe=held[0],
+        held_area_pe=held[1],
     )  # fmt: skip
     sensors = detector.light.sensors
     of_event = np.bincount(parts.event, minlength=1).max(initial=1) if len(parts.event) else 1
     return layout, lay.Static(
-        n_samples=lay.room(int(candidates.n_samples.max(initial=16))),
+        n_samples=n_samples,
         n_sensors=sensors.n_sensors,
         n_top=sensors.n_top,
         n_events=records.n_events,
@@ -94,6 +98,23 @@ def arrays_of(
         baseline_adc=table.baseline_adc,
         lost_pe=lost_charge_per_lone_hit(detector.electronics),
     )
+
+
+def _held(structure: Structure, candidates: lay.Candidates, begin_ns, n_cand: int, n_samples: int, dt: int):
+    """What restored samples add to each candidate: that of the hard pieces inside it, without a gradient."""
+    restored = structure.restored
+    if restored is None:
+        return np.zeros((1, 1)), np.zeros((1, 1))
+    wave, area = np.zeros((n_cand, n_samples)), np.zeros((n_cand, restored.area.shape[1]))
+    end_ns = candidates.time_ns + candidates.length_ns
+    for i, (a, b) in enumerate(zip(candidates.time_ns, end_ns, strict=True)):
+        inside = (restored.windows.start_ns >= a) & (restored.windows.end_ns <= b)
+        for piece in np.flatnonzero(inside):
+            low, high = restored.offset[piece : piece + 2]
+            at = (restored.windows.start_ns[piece] - begin_ns[i]) // dt
+            wave[i, at : at + high - low] += restored.total[low:high]
+            area[i] += restored.area[piece]
+    return wave, area
 
 
 def _heads(found: Found, rows: _Rows) -> lay.Heads:
@@ -133,6 +154,11 @@ def _candidates(found: Found, structure: Structure, rows: _Rows, t: Temperature,
             ((parts.end_ns[k] - begin[i]) // dt, (parts.start_ns[k + 1] - begin[i]) // dt)
             for k in of
             if cut[k] and parts.start_ns[k + 1] > parts.end_ns[k]
+        ]
+        out += [
+            ((parts.start_ns[k] - begin[i]) // dt, (parts.end_ns[k] - begin[i]) // dt)
+            for k in of[1:]
+            if structure.dropped[k] and cut[k - 1] and cut[k]
         ]
         gaps.append(out)
     n_gaps = lay.room(max((len(g) for g in gaps), default=0))
@@ -232,7 +258,7 @@ def _boundaries(structure: Structure, number, node_number, starts, ends) -> lay.
         duration[k] = parts.end_ns[edges.after[k, 1]] - parts.start_ns[edges.before[k, 1]]
     return lay.Boundaries(
         certain=edges.certain, is_gap=has & ~edges.certain, gap_ns=of_gap(gaps.gap_ns, 1.0),
-        duration_ns=of_gap(gaps.duration_ns, 0.0), gap_tau=of_gap(gaps.tau, 0.0),
+        duration_ns=of_gap(gaps.duration_ns, 0.0), gap_tau_ns=of_gap(gaps.tau_ns, 0.0),
         gap_end=ends[:-1] if n else ends[:0], gap_start=starts[1:] if n else starts[:0],
         node=np.where(edges.node >= 0, node_number[edges.node], -1), mergeable=edges.mergeable,
         merge_gap_ns=edges.merge_gap_ns.astype(float), merge_duration_ns=duration, before=before, after=after,

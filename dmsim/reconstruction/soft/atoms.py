@@ -11,7 +11,8 @@ from dmsim.reconstruction.shape import shapes_of
 from dmsim.reconstruction.soft.temperature import Temperature
 from dmsim.reconstruction.tables import HitTable, Waveforms, Windows
 
-REACH = 8.0  # temperatures beyond which a decision is certain: e^-8 = 3e-4
+LEAST = 1e-3  # probability under which something is left out
+REACH = 6.9  # temperatures at which a decision is that sure: -ln(LEAST)
 
 
 class Gaps(NamedTuple):
@@ -19,7 +20,7 @@ class Gaps(NamedTuple):
 
     gap_ns: np.ndarray
     reach_hit: np.ndarray  # hit that reaches furthest before the gap
-    tau: np.ndarray  # 1 / (ln n_hits + 3) of the event
+    tau_ns: np.ndarray  # gap_ns / (ln n_hits + 3), n_hits of the event
     duration_ns: np.ndarray  # from the first hit of the group to the end of the next one
     hard: np.ndarray  # cut by the hard reading
     open: np.ndarray  # plausibly cut or not
@@ -30,18 +31,18 @@ def gaps_of(settings: Settings, t: Temperature, hits: HitTable, event: np.ndarra
     """The gap after each hit but the last."""
     c = settings.clustering
     reach = np.maximum.accumulate(hits.end_ns)
-    is_new = np.append(True, hits.end_ns[1:] > reach[:-1])  # noqa: FBT003
+    is_new = np.append(True, hits.end_ns[1:] > reach[:-1])
     reach_hit = np.maximum.accumulate(np.where(is_new, np.arange(len(reach)), 0))[:-1]
     gap = hits.time_ns[1:] - reach[:-1]
     n_hits = np.bincount(event)[event[:-1]]
-    tau = 1 / (np.log(n_hits) + 3)
-    scale = float(t.gap) * tau * float(c.gap_ns)
+    tau_ns = float(c.gap_ns) / (np.log(n_hits) + 3)
+    scale = float(t.gap) * tau_ns
     hard, duration = _hard_cuts(hits, reach, gap, float(c.gap_ns), float(c.max_duration_ns))
     margin = margins.gap(c, gap)
     too_long = duration - float(c.max_duration_ns)
     certain = (margin > REACH * scale) | (event[1:] != event[:-1])
     open_ = (margin > -REACH * scale) | (too_long > -REACH * float(t.duration_ns))
-    return Gaps(gap, reach_hit, tau, duration, hard | certain, open_ & ~certain, certain)
+    return Gaps(gap, reach_hit, tau_ns, duration, hard | certain, open_ & ~certain, certain)
 
 
 def _hard_cuts(hits, reach, gap, gap_ns, max_ns):

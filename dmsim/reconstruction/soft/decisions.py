@@ -31,7 +31,7 @@ def present(
 
 
 def any_of(chance: Float[Array, "hit"], cell: Int[Array, "hit"], n_cells: int) -> Float[Array, "cell"]:
-    """1 - prod(1 - chance) over the hits of each cell: a sensor sees with any of its hits. Gradient: exact."""
+    """1 - prod(1 - chance) over the hits of each cell: a sensor needs one of its hits. Gradient: exact."""
     certain = chance >= 1
     rest = jnp.log1p(-jnp.where(certain, 0.0, chance))
     logs = jax.ops.segment_sum(rest, cell, num_segments=n_cells)
@@ -84,6 +84,10 @@ def classes(
 
     Gradient: jitter.
     """
+    # without a rise time or an area fraction it is neither; a NaN would reach the gradients of all
+    defined = ~(jnp.isnan(jnp.asarray(area_fraction_top)) | jnp.isnan(jnp.asarray(rise_time_ns)))
+    area_fraction_top = jnp.where(defined, area_fraction_top, 0.5)
+    rise_time_ns = jnp.where(defined, rise_time_ns, 1.0)
     m = margins.classes(
         settings,
         area_pe=area_pe,
@@ -106,7 +110,7 @@ def classes(
     chance["s1_coincidence"] = at_least(sees_at_once, settings.s1_min_coincidence)
     chance["s2_coincidence"] = at_least(sees_at_once, settings.s2_min_coincidence)
     chance["s2_sensors"] = at_least(sees, settings.s2_min_sensors)
-    s1, s2 = margins.s1_and_s2(margins.ClassMargins(**chance), xp=jnp)
+    s1, s2 = (defined * p for p in margins.s1_and_s2(margins.ClassMargins(**chance), xp=jnp))
     return ClassChances(s1, s2, 1 - s1 - s2)
 
 

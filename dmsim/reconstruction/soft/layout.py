@@ -78,7 +78,7 @@ class Boundaries(NamedTuple):
     is_gap: Bool[np.ndarray, "boundary"]
     gap_ns: Float[np.ndarray, "boundary"]
     duration_ns: Float[np.ndarray, "boundary"]  # of the group of hits with the next one
-    gap_tau: Float[np.ndarray, "boundary"]  # 1 / (ln n_hits + 3)
+    gap_tau_ns: Float[np.ndarray, "boundary"]  # gap_ns / (ln n_hits + 3), held at the plan's settings
     gap_end: Int[np.ndarray, "boundary"]  # hit before the gap, in `Layout.ends`
     gap_start: Int[np.ndarray, "boundary"]  # hit after it, in `Layout.starts`
     node: Int[np.ndarray, "boundary"]  # in `Nodes`; -1: no split
@@ -119,6 +119,8 @@ class Layout(NamedTuple):
     nodes: Nodes
     events: EventTable
     pe_per_count: Float[np.ndarray, "sensor"]
+    held_wave_pe: Float[np.ndarray, "peak sample"]  # what restored samples add; one zero if there are none
+    held_area_pe: Float[np.ndarray, "peak sensor"]
 
 
 class Static(NamedTuple):

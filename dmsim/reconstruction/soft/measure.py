@@ -174,6 +174,7 @@ def measure(
     # a start that moves out comes earlier
     coverage = _coverage(settings, t, layout, static, -starts[c.first_place], ends[c.last_place])
     area, wave = _integrate(data, base, layout, static, coverage.astype(data.dtype))
+    area, wave = area + layout.held_area_pe, wave + layout.held_wave_pe
     twentieth, center, maximum = _times(wave, static)
 
     over = decisions.present(
@@ -223,22 +224,22 @@ def cuts(
     """Probability of each boundary."""
     b, dt = layout.boundaries, static.dt
     gap_ns = b.gap_ns - dt * (starts[b.gap_start] + ends[b.gap_end])
-    threshold = settings.clustering.gap_ns
-    tau = t.gap * b.gap_tau * relax.stop(jnp.asarray(threshold))
-    apart = relax.decide(margins.gap(settings.clustering, gap_ns), tau)
+    apart = relax.decide(margins.gap(settings.clustering, gap_ns), t.gap * b.gap_tau_ns)
     long = relax.decide(b.duration_ns - settings.clustering.max_duration_ns, t.duration_ns)
     stay = jnp.where(b.is_gap, (1 - apart) * (1 - long), 1.0)
 
     candidate, cut = layout.nodes
+    # splits are looked for before samples are restored
+    raw = (of.wave_pe - layout.held_wave_pe)[candidate]
     c = layout.candidates
     sample = jnp.arange(static.n_samples)
     # without the padding at soft edges: the hard window
     n = c.n_samples[candidate] - c.pad[candidate] - c.pad_after[candidate]
     moved = jnp.minimum(sample + c.pad[candidate][:, None], static.n_samples - 1)
-    wave = jnp.where(sample < n[:, None], jnp.take_along_axis(of.wave_pe[candidate], moved, axis=1), 0.0)
+    wave = jnp.where(sample < n[:, None], jnp.take_along_axis(raw, moved, axis=1), 0.0)
     chance = decisions.split(
         settings.splitting, t, wave, n, jnp.maximum(cut, 1),
-        area_pe=jnp.sum(of.wave_pe[candidate], axis=1), rise_ns=of.rise_ns[candidate], dt=dt,
+        area_pe=jnp.sum(raw, axis=1), rise_ns=of.rise_ns[candidate], dt=dt,
     )  # fmt: skip
     stay = stay * jnp.where(b.node >= 0, 1 - chance[b.node], 1.0)
     before = jnp.where(b.certain, 1.0, 1 - stay)

@@ -1,7 +1,8 @@
 """Which possible peak is the main S1 and S2 of its event.
 
-The largest wins. Peaks of one reading exclude those of another, so that "no larger one" is a sum over all ways
-to cut the event into peaks: a recurrence along its boundaries, F_b = sum over runs (a, b) of F_a w (1 - bad).
+The largest wins. Peaks of one reading exclude those of another, so that "no larger one" is a sum over all
+ways to cut the event into peaks: a recurrence along its boundaries, F_b = sum over runs (a, b) of
+F_a w (1 - bad).
 """
 
 from typing import NamedTuple

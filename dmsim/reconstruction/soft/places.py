@@ -32,7 +32,7 @@ class Places(eqx.Module):
 
 
 def _slope(detector: Detector, charge, area, xy):
-    """d xy / d area of the likelihood's maximum, -H^-1 d(gradient)/d(area); 0 where it is not curved.
+    """Derivative of the likelihood's maximum, -H^-1 d(gradient)/d(area); 0 where it is not curved.
 
     That is at the wall, where the place is held, and without light.
     """

@@ -12,6 +12,7 @@ from dmsim import ragged, relax
 from dmsim.detector import Detector
 from dmsim.reconstruction import event_margins
 from dmsim.reconstruction.corrections import correct, delay_offset_ns
+from dmsim.reconstruction.event_building import cathode_drift_ns
 from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.soft import decisions, pairing
 from dmsim.reconstruction.soft.arrays import arrays_of
@@ -236,8 +237,8 @@ def reconstruct_soft(
         temperature: of each decision, or a factor on the default ones; 0 is the hard reading.
 
     Raises:
-        ValueError: as the hard reading, or under `jax.jit` and `jax.vmap`: `plan` and `evaluate` are what runs
-            inside those.
+        ValueError: as the hard reading, or under `jax.jit` and `jax.vmap`: `evaluate` on a `plan` is
+            what runs inside those.
 
     Gradient: jitter, of every decision; exact in samples inside a window. See `evaluate`.
     """
@@ -278,9 +279,9 @@ def evaluate(
     run, columns = _evaluate(data, settings, t, layout, static)
     if places is None:
         places = _fit(detector, settings, columns)
-    cathode = jnp.asarray(float(_cathode_ns(detector)))
+    with jax.ensure_compile_time_eval():  # of the detector, which is not traced
+        cathode, delay = float(cathode_drift_ns(detector)), delay_offset_ns(detector)
     pairs, drift = _pairs(run, columns, settings, t, cathode, layout, static)
-    delay = delay_offset_ns(detector)
     events = _events(detector, settings, t, columns, pairs, drift, layout, places, delay)
     x_mm, y_mm = places.at(jnp.arange(len(places.x_mm)), columns["area_per_channel_pe"])
     peaks = SoftPeaks(
@@ -293,10 +294,6 @@ def evaluate(
     )
     number = plan.first_event + np.arange(static.n_events)
     return peaks, SoftEvents(event=number, **events)
-
-
-def _cathode_ns(detector: Detector) -> int:
-    return round(float(detector.electrons.drift_time_ns(-detector.geometry.drift_length_mm)))
 
 
 def _fit(detector: Detector, settings: Settings, columns) -> Places:

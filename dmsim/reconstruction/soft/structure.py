@@ -1,22 +1,24 @@
 """The hard reading at the present thresholds, and the other readings that are plausible beside it. Host code.
 
 Between neighbouring atoms lies a boundary that is cut or not. Each is decided in the context of the hard
-reading: a split by the waveform that the hard recursion has there, a merge by the groups that the hard merging
-has formed by then. A possible peak is a run of atoms, and its probability that of its boundaries.
+reading: a split by the waveform that the hard recursion has there, a merge by the groups that the hard
+merging has formed by then. A possible peak is a run of atoms, and its probability that of its boundaries.
 """
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from dmsim.detector import Detector
 from dmsim.reconstruction import margins
 from dmsim.reconstruction.acceptance import lost_charge_per_lone_hit
 from dmsim.reconstruction.clustering import cluster
-from dmsim.reconstruction.hits import find_hits
+from dmsim.reconstruction.hits import find_hits, without_tails
 from dmsim.reconstruction.integrate import integrate
 from dmsim.reconstruction.merging import merge_pieces
 from dmsim.reconstruction.pulses import Pulses, free_samples, measure_pulses
+from dmsim.reconstruction.saturation import correct_saturation
 from dmsim.reconstruction.settings import Settings, replaced
 from dmsim.reconstruction.shape import Shapes, shapes_of
 from dmsim.reconstruction.soft import atoms, decisions
@@ -32,7 +34,8 @@ from dmsim.reconstruction.tables import (
 )
 from dmsim.records import RawRecords, Signal
 
-LEAST = 1e-3  # runs that are less likely are left out
+LEAST = atoms.LEAST  # runs that are less likely are left out
+MOST = 10_000  # possible peaks
 
 
 class Found(NamedTuple):
@@ -76,6 +79,15 @@ class Edges(NamedTuple):
     cut: np.ndarray  # rough probability
 
 
+class Restored(NamedTuple):
+    """What the correction of saturation adds to the hard pieces [PE]."""
+
+    windows: Windows
+    offset: np.ndarray
+    total: np.ndarray  # of each sample
+    area: np.ndarray  # [piece, sensor]
+
+
 class Structure(NamedTuple):
     """What `layout` is made from."""
 
@@ -86,6 +98,8 @@ class Structure(NamedTuple):
     edges: Edges
     runs: list[tuple[int, int]]  # first and last atom; hard peaks among them
     node_runs: list[tuple[int, int]]  # atoms of each split's waveform
+    restored: Restored | None  # None: nothing was saturated
+    dropped: np.ndarray  # atoms of groups with too few sensors
 
 
 def find(detector: Detector, records: RawRecords, settings: Settings, t: Temperature) -> Found:
@@ -93,7 +107,7 @@ def find(detector: Detector, records: RawRecords, settings: Settings, t: Tempera
     table = record_table(detector, records)
     valid = np.flatnonzero(np.asarray(records.valid))
     order = np.lexsort(
-        (np.asarray(records.channel)[valid], np.asarray(records.start_sample)[valid], np.asarray(records.event)[valid])
+        [np.asarray(getattr(records, name))[valid] for name in ("channel", "start_sample", "event")]
     )  # fmt: skip
     gains = gains_of(detector)
     n_first = free_samples(detector, settings.hits)
@@ -109,6 +123,7 @@ def find(detector: Detector, records: RawRecords, settings: Settings, t: Tempera
         faint = find_hits(table, measure_pulses(lower, table, n_first=n_first), gains)
         limit = pulses.limit[faint.pulse] * 64
         faint = faint.rows(pulses.baseline[faint.pulse] - faint.height > limit)
+    table = without_tails(settings.clustering, table, hits, n_first=n_first)
     event = event_and_time_ns(hits.time_ns, table.dt)[0]
     assert settings.hits.baseline_clip_adc is not None
     clip = float(settings.hits.baseline_clip_adc)
@@ -125,7 +140,7 @@ def structure_of(detector: Detector, records: RawRecords, settings: Settings, t:
         nothing = np.zeros(0, np.int64)
         gaps = atoms.Gaps(*([nothing] * 7))
         return Structure(found, gaps, atoms.Splits(*([nothing] * 4)), Atoms(*([nothing] * 7)),
-                         Edges(*([nothing] * 10)), [], [])  # fmt: skip
+                         Edges(*([nothing] * 10)), [], [], None, nothing > 0)  # fmt: skip
     gaps = atoms.gaps_of(settings, t, hits, found.event)
     waveforms = integrate(found.table, found.pulses, found.gains, windows)
     splits = atoms.splits_of(settings.splitting, t, windows, waveforms, dt)
@@ -146,7 +161,10 @@ def structure_of(detector: Detector, records: RawRecords, settings: Settings, t:
     for k in np.flatnonzero(edges.mergeable):
         runs |= {(int(first), int(k)) for first in edges.before[k]}
         runs |= {(int(k) + 1, int(last)) for last in edges.after[k]}
-    return Structure(found, gaps, splits, parts, edges, sorted(runs), node_runs)
+    (first, last), kept, ranges = _hard_pieces(found, parts, edges, windows)
+    dropped = ~np.repeat(kept, last - first + 1)
+    restored = _restored(settings, found, ranges)
+    return Structure(found, gaps, splits, parts, edges, sorted(runs), node_runs, restored, dropped)
 
 
 def _atoms(settings: Settings, found: Found, gaps: atoms.Gaps, splits: atoms.Splits) -> tuple[Atoms, Edges]:
@@ -254,10 +272,9 @@ def _decide(
         join_after = np.zeros(len(pieces.first), bool)
         gap_after[kept[:-1]] = parts.start_ns[pieces.first[kept[1:]]] - parts.end_ns[pieces.last[kept[:-1]]]
         join_after[kept[:-1]] = pieces.group[kept[:-1]] == pieces.group[kept[1:]]
-        following = np.full(len(pieces.first), -1)
-        following[kept[:-1]] = kept[1:]
-        preceding = np.full(len(pieces.first), -1)
-        preceding[kept[1:]] = kept[:-1]
+        each = np.arange(len(pieces.first))
+        following = np.append(kept, -1)[np.searchsorted(kept, each, side="right")]
+        preceding = np.append(kept, -1)[np.searchsorted(kept, each, side="left") - 1]
         furthest = max(map(float, settings.merging.gap_ns)) + atoms.REACH * float(t.merge_gap_ns)
         for k in range(n - 1):
             a, b = piece_of[k], piece_of[k + 1]
@@ -305,39 +322,56 @@ def _chance(margin, scale, *, at_zero=False) -> np.ndarray:
 
 def _cut_chance(settings, t, gaps: atoms.Gaps, splits: atoms.Splits, edges: Edges) -> np.ndarray:
     c = settings.clustering
-    scale = float(t.gap) * float(c.gap_ns)
+    scale = float(t.gap)
     stay = np.ones(len(edges.gap))
     for k, (gap, node) in enumerate(zip(edges.gap, edges.node, strict=True)):
         if gap >= 0:
-            stay[k] *= 1 - _chance(gaps.gap_ns[gap] - float(c.gap_ns), scale * gaps.tau[gap])
+            stay[k] *= 1 - _chance(gaps.gap_ns[gap] - float(c.gap_ns), scale * gaps.tau_ns[gap])
             stay[k] *= 1 - _chance(gaps.duration_ns[gap] - float(c.max_duration_ns), t.duration_ns)
         if node >= 0:
             stay[k] *= 0.0 if splits.hard[node] else 0.5  # the soft reading says it exactly
     return np.where(edges.certain, 1.0, 1 - stay)
 
 
-def _pieces(detector, settings, t, found: Found, parts: Atoms, edges: Edges, windows: Windows) -> _Pieces:
-    """The hard reading before merging, with chances of the classes."""
+def _hard_pieces(found: Found, parts: Atoms, edges: Edges, windows: Windows):
+    """First and last atoms of the hard pieces, which of them are kept, and the windows of those."""
     first = np.append(0, np.flatnonzero(edges.hard) + 1)
     last = np.append(first[1:], len(parts.event)) - 1
-    middle = found.hits.time_ns[parts.first_hit[first]]
-    kept = windows.find(middle) >= 0
-    ranges = Windows(parts.start_ns[first][kept], parts.end_ns[last][kept])
-    n, n_sensors = int(kept.sum()), len(found.gains.units_per_count)
+    if not len(parts.event):
+        first, last = first[:0], last[:0]
+    kept = windows.find(found.hits.time_ns[parts.first_hit[first]]) >= 0
+    return (first, last), kept, Windows(parts.start_ns[first][kept], parts.end_ns[last][kept])
+
+
+def _restored(settings: Settings, found: Found, ranges: Windows) -> Restored | None:
+    raw = integrate(found.table, found.pulses, found.gains, ranges)
+    new = correct_saturation(settings.saturation, found.table, found.pulses, found.gains, ranges, raw)
+    if new is raw:
+        return None
+    added = (new.total - raw.total) * raw.scale, (new.area_per_channel - raw.area_per_channel) * raw.scale
+    return Restored(ranges, raw.offset, *added)
+
+
+def _pieces(detector, settings, t, found: Found, parts: Atoms, edges: Edges, windows: Windows) -> _Pieces:
+    """The hard reading before merging, with chances of the classes."""
+    (first, last), kept, ranges = _hard_pieces(found, parts, edges, windows)
     s1, s2, area, group = np.zeros((4, len(first)))
-    if n:
+    if kept.any():
         measured, shape, sees, near = _measure(detector, settings, found, ranges)
         total = measured.sum(axis=1)
-        chance = decisions.classes(
-            settings.classification, t, area_pe=total,
-            area_fraction_top=measured[:, : found.gains.n_top].sum(axis=1) / np.where(total != 0, total, np.nan),
-            rise_time_ns=shape.rise_ns, sees=sees, sees_at_once=near,
-        )  # fmt: skip
-        hard = decisions.classes(
-            settings.classification, t.scaled(0.0), area_pe=total,
-            area_fraction_top=measured[:, : found.gains.n_top].sum(axis=1) / np.where(total != 0, total, np.nan),
-            rise_time_ns=shape.rise_ns, sees=sees, sees_at_once=near,
-        )  # fmt: skip
+        top = measured[:, : found.gains.n_top].sum(axis=1)
+        chance, hard = (
+            decisions.classes(
+                settings.classification,
+                temperature,
+                area_pe=jnp.asarray(total),
+                area_fraction_top=jnp.asarray(top / np.where(total != 0, total, np.nan)),
+                rise_time_ns=jnp.asarray(shape.rise_ns),
+                sees=jnp.asarray(sees),
+                sees_at_once=jnp.asarray(near),
+            )
+            for temperature in (t, t.scaled(0.0))
+        )
         signal = np.select(
             [np.asarray(hard.s1) > 0.5, np.asarray(hard.s2) > 0.5], [int(Signal.S1), int(Signal.S2)], 0
         )
@@ -352,13 +386,16 @@ def _measure(
 ) -> tuple[np.ndarray, Shapes, np.ndarray, np.ndarray]:
     """Areas by sensor [PE], shapes, and which sensors see each window, at all and at once."""
     waveforms = integrate(found.table, found.pulses, found.gains, ranges)
+    waveforms = correct_saturation(
+        settings.saturation, found.table, found.pulses, found.gains, ranges, waveforms
+    )
     area = waveforms.area_per_channel * waveforms.scale
     hits = found.hits
     peak = ranges.find(hits.max_time_ns)
     lone = hits.alone & (peak >= 0)
     np.add.at(area, (peak[lone], hits.channel[lone]), lost_charge_per_lone_hit(detector.electronics))
     shape = shapes_of(ranges.start_ns, waveforms.offset, waveforms.total, found.table.dt)
-    sees, near = np.zeros((2, *area.shape), np.float32)
+    sees, near = np.zeros(area.shape), np.zeros(area.shape)
     sees[peak[peak >= 0], hits.channel[peak >= 0]] = 1
     c = settings.coincidence
     maximum = ranges.start_ns + shape.maximum_ns
@@ -379,6 +416,11 @@ def _runs(parts: Atoms, edges: Edges) -> set[tuple[int, int]]:
         while chance >= LEAST:
             if chance * cut[last] >= LEAST:
                 out.add((first, last))
+                if len(out) > MOST:
+                    raise ValueError(
+                        f"more than {MOST} peaks are possible at this temperature: gaps within a peak are "
+                        "split too easily; lower temperature.gap or read fewer events at a time"
+                    )
             chance *= 1 - cut[last]
             last += 1
             if last == n:
