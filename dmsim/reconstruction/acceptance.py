@@ -7,6 +7,7 @@ a lone photon: the chance to trigger and the mean charge when it does not.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr
@@ -35,19 +36,28 @@ def lone_photon(electronics: Electronics) -> tuple[float, float]:
     The charge law is Normal(n, spe_width sqrt(n)) cut at zero with n = 1, or 2 with the double-photoelectron
     probability; the arrival phase is uniform; noise is normal in the largest sample.
     """
-    rise, decay = float(electronics.pulse_rise_ns), float(electronics.pulse_decay_ns)
-    edges = (np.arange(int(np.ceil((rise + 3 * decay) / electronics.sample_ns)) + 3)
-             * electronics.sample_ns)  # fmt: skip
+    e = electronics
+    pulse = e.pulse_rise_ns, e.pulse_decay_ns
+    physics = (e.adc_per_pe, e.noise_adc, *pulse, e.spe_width, e.double_pe_probability)
+    return _lone_photon(e.sample_ns, e.zle_threshold_adc, *map(float, physics))
+
+
+@lru_cache(maxsize=16)  # it takes as long as the peaks of an event
+def _lone_photon(
+    sample_ns: int, threshold_adc: int, adc_per_pe: float, noise_adc: float, rise: float, decay: float,
+    width: float, double: float,
+) -> tuple[float, float]:  # fmt: skip
+    edges = (np.arange(int(np.ceil((rise + 3 * decay) / sample_ns)) + 3)
+             * sample_ns)  # fmt: skip
     peak_share = np.array(
-        [np.diff(pulse_integral(edges - f * electronics.sample_ns, rise, decay)).max() for f in _PHASES]
+        [np.diff(pulse_integral(edges - f * sample_ns, rise, decay)).max() for f in _PHASES]
     )
-    width, double = float(electronics.spe_width), float(electronics.double_pe_probability)
     # up to where the charge law ends, so that a threshold above one photoelectron is covered too
     n_charges = math.ceil((2 + 6 * math.sqrt(2) * width) / _CHARGE_STEP)
     charges = _CHARGE_STEP * np.arange(1, n_charges + 1)
-    amplitude = float(electronics.adc_per_pe) * peak_share[:, None] * charges
+    amplitude = adc_per_pe * peak_share[:, None] * charges
     # a rounded sample passes from half a count below the threshold on
-    missing = (electronics.zle_threshold_adc - 0.5 - amplitude) / max(float(electronics.noise_adc), 1e-6)
+    missing = (threshold_adc - 0.5 - amplitude) / max(noise_adc, 1e-6)
     p_missed = np.mean(ndtr(missing), axis=0)  # in double precision: its rounding must not show in areas
     missed, missed_charge = 0.0, 0.0
     for n, share in ((1, 1 - double), (2, double)):
