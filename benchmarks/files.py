@@ -1,0 +1,85 @@
+"""Speed of `dmsim reconstruct`, strax files in, Parquet files out: CPU-seconds, memory, 2 workers against 1.
+
+    python benchmarks/files.py
+    python benchmarks/files.py --scale 0.1 --workers 1 2
+
+Workload: that of benchmarks/reconstruct.py, in ten chunks of a strax folder (lz4). `all` counts a run from
+its first import to its figure; `chunks` leaves out what a process does once: the second half of the chunks.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from reconstruct_inputs import FILE
+
+from dmsim.io.strax_folders import FolderWriter, endtime_ns
+
+HERE, N_CHUNKS = Path(__file__).parent, 10
+
+
+def write_run(folder: Path, raw: np.ndarray) -> Path:
+    """The same records again and again, one copy a chunk."""
+    writer = FolderWriter(
+        folder, "run", "raw_records", raw.dtype, lineage={"raw_records": ["Benchmark", "0", {}]},
+        provenance={}, compressor="lz4",
+    )  # fmt: skip
+    writer._metadata.pop("dmsim")  # as another program writes: no event numbers
+    span = int(endtime_ns(raw).max()) + 10_000_000
+    for chunk in range(N_CHUNKS):
+        part = raw.copy()
+        part["time"] += chunk * span
+        writer.write(part, start_ns=chunk * span, end_ns=(chunk + 1) * span)
+    writer.close()
+    return writer.folder
+
+
+def run(records: Path, out: Path, n_workers: int) -> dict[str, float]:
+    """One call of the command."""
+    before, begin = os.times(), time.perf_counter()
+    command = [sys.executable, "-m", "dmsim.cli.main", "reconstruct", str(records), "-d", "xenonnt"]
+    subprocess.run(
+        [*command, "-o", str(out), "--workers", str(n_workers)], check=True, stdout=subprocess.DEVNULL
+    )
+    after = os.times()
+    chunks = [json.loads(path.read_text())["counts"] for path in sorted((out / "chunks").glob("0*.json"))]
+    late = chunks[len(chunks) // 2 :]
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    megabytes = sum(chunk["bytes"] for chunk in chunks) / 1e6
+    return {
+        "wall_s": time.perf_counter() - begin,
+        "cpu_s": cpu,
+        "mb": megabytes,
+        "all_mb_per_cpu_s": megabytes / cpu,
+        "chunks_mb_per_cpu_s": sum(c["bytes"] for c in late) / 1e6 / sum(c["cpu_seconds"] for c in late),
+        "memory_mb": max(chunk["memory_mb"] for chunk in chunks),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the 100 events a chunk")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        n = str(max(round(100 * args.scale), 2))
+        subprocess.run(
+            [sys.executable, str(HERE / "reconstruct_inputs.py"), name, "--distinct", n], check=True
+        )
+        records = write_run(folder, np.load(folder / FILE))
+        run(records, folder / "warm", 1)  # fills the caches of compiled kernels
+        found = {n: run(records, folder / f"out{n}", n) for n in args.workers}
+        for n_workers, figures in found.items():
+            print(n_workers, "workers:", json.dumps({k: round(v, 2) for k, v in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()
