@@ -49,8 +49,8 @@ def reconstruct(
         records: of whole events; any number of them.
         settings: thresholds; the defaults if not given.
         mode: "fast" (or "hard"), real decisions; "compat", the same with hits and peaks of strax's integers,
-            quirks included (docs/physics/strax-compatibility.md); "soft", each decision as a probability, through which a
-            gradient reaches the thresholds and the samples.
+            quirks included (docs/physics/strax-compatibility.md); "soft", each decision as a probability,
+            through which a gradient reaches the thresholds and the samples.
         temperature: of mode "soft": of each decision, or a factor on the default ones; 0 is the hard reading.
 
     Returns:

@@ -272,3 +272,21 @@ def test_reconstruct_in_mode_compat(detector):
     assert alone.sum() >= 3
     with pytest.raises(ValueError, match="mode is 'smooth': choose from 'fast'"):
         dmsim.reconstruct(detector, records, mode="smooth")
+
+
+@pytest.mark.slow  # strax compiles anew for each number of channels
+@pytest.mark.parametrize(("name", "n_events"), [("xenonnt", 6), ("xams", 20)])
+def test_simulated_records(name, n_events):
+    """Of the whole preset: noise, late light, dark counts."""
+    import jax
+
+    import dmsim
+
+    detector = dmsim.load_detector(name)
+    key = jax.random.key(8)
+    deposits = dmsim.sources.mono(key, detector, n_events=n_events, energy_kev=30.0, interaction="er_beta")
+    raw = dmsim.io.records_to_strax(dmsim.simulate_records(key, detector, deposits)).raw_records
+    settings = dataclasses.replace(tree.Settings(), saturation=UNCORRECTED).resolved(detector)
+    n_top = detector.light.sensors.n_top
+    found = compare(raw, settings, pe_per_adc=compat.chain.gains(detector), n_top=n_top)
+    assert len(found.peaks) > n_events
