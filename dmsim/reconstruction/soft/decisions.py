@@ -128,8 +128,13 @@ def _at(
 ) -> Float[Array, "piece *k"]:
     """Prefix sums at boundaries that may lie inside a sample."""
     low = jnp.clip(jnp.floor(stop(boundary)).astype(jnp.int32), 0, prefix.shape[1] - 2)
-    at = jnp.take_along_axis(prefix, low, axis=1)
-    return at + (boundary - low) * (jnp.take_along_axis(prefix, low + 1, axis=1) - at)
+    at, after, before = (
+        jnp.take_along_axis(prefix, k, axis=1) for k in (low, low + 1, jnp.maximum(low - 1, 0))
+    )
+    inside = boundary - low
+    # between two samples, where the sum has a kink, the slope is the mean of both
+    slope = jnp.where(stop(inside) == 0, (after - before) / 2, after - at)
+    return at + inside * slope
 
 
 def _wing(settings: Splitting, t: Temperature, dt: int) -> Float[Array, ""]:
