@@ -40,8 +40,8 @@ def test_the_rise_of_a_pulse_does_not_lower_its_baseline(monkeypatch, n_events):
     detector = replace(detector, electronics=replace(detector.electronics, zle_samples_before=40))
     bound = 0.005 + (4.42 * SPREAD / n_events**0.5 if n_events < 1000 else 0)
     assert abs(biases(detector, n_events).mean()) < bound
-    # must fail: the plain mean of 40 samples with the rise in them, and of the triggering one (-20 % measured;
-    # without the latter -1.1 %)
+    # must fail: the plain mean of 40 samples with the rise in them, and of the triggering one (-20 %; without
+    # the latter -1.1 %)
     monkeypatch.setattr(peaks, "free_samples", lambda *_: 41)
     plain = settings_from({"hits": {"baseline_clip_adc": 16_000.0}})
     assert biases(detector, n_events, plain).mean() < -bound
