@@ -140,9 +140,9 @@ def splits_merges(tables: Tables):
 
 def classes(tables: Tables):
     """Confusion: what peaks are of, against what they are taken for."""
-    names = _chains(tables, "er")
+    names = _chains(tables, "er", "two_fold")
     figure, row = plt.subplots(
-        1, len(names), figsize=(4.9 * len(names), 4.2), layout="constrained", sharey=True, squeeze=False
+        1, len(names), figsize=(4.4 * len(names), 4.2), layout="constrained", sharey=True, squeeze=False
     )
     samples = ("er", "nr", "light", "charge")
     n_events = sum(tables[s, "dmsim"]["events"]["event"].size for s in samples if (s, "dmsim") in tables)
@@ -163,7 +163,7 @@ def areas(tables: Tables):
     """Bias and spread of the area of lone, whole, rightly classified signals."""
     figure, grid = plt.subplots(2, 2, figsize=(9.5, 6.6), layout="constrained", sharex="col")
     edges = {S1: np.geomspace(4, 3000, 12), S2: np.geomspace(20, 1e5, 12)}
-    against = {"charge_pe": "its own photons", "light_pe": "all photons in the peak"}
+    against = {"charge_pe": "own light", "light_pe": "all light in it"}
     for row, (column, what) in zip(grid, against.items(), strict=True):
         for axes, kind in zip(row, (S1, S2), strict=True):
             for number, (chain, color, marker) in enumerate(_chains(tables, "er")):
@@ -174,7 +174,7 @@ def areas(tables: Tables):
                 look = {"color": color, "ms": 4, "lw": 1, "label": LABEL[chain]}
                 axes.errorbar(at, middle, [middle - low, high - middle], fmt=marker, **look)
             axes.axhline(0, color="0.7", lw=0.8)
-            axes.set(xscale="log", ylabel=f"S{kind} area / charge of {what} − 1 [%]")
+            axes.set(xscale="log", ylabel=f"S{kind} area / {what} − 1 [%]")
             axes.set_ylim(*((-15, 15) if kind == S1 else (-8, 12)))
             axes.legend(frameon=False, fontsize=8, title="median and central 68 %", title_fontsize=7)
     for axes, kind in zip(grid[1], (S1, S2), strict=True):
@@ -201,7 +201,12 @@ def places(tables: Tables):
         rows = (good["charge_pe"] >= low) & (good["charge_pe"] < high)
         values = _level(residual[rows], radius[rows], edges)
         radius_axes.plot(
-            (edges[1:] + edges[:-1]) / 2, values, "o-", color=color, ms=4, label=f"{low:.0g} to {high:.0g} PE"
+            (edges[1:] + edges[:-1]) / 2,
+            values,
+            "o-",
+            color=color,
+            ms=4,
+            label=f"{low:,.0f} to {high:,.0f} PE",
         )
     radius_axes.set(yscale="log", xlabel="radius at the gas [mm]", ylabel="68 % of xy within [mm]")
     bins = np.linspace(-4, 4, 81)
@@ -306,7 +311,7 @@ def late_light(tables: Tables):
             )
     left.axhline(0, color="0.7", lw=0.8)
     left.set(
-        xscale="log", xlabel="charge of the S2's photons [PE]", ylabel="median of S2 area / charge − 1 [%]"
+        xscale="log", xlabel="charge of the S2's photons [PE]", ylabel="median of S2 area / own light − 1 [%]"
     )
     left.legend(frameon=False, fontsize=8)
     right.set_xticks(range(2), ["S1s that are none", "S2s that are none"])
