@@ -200,6 +200,8 @@ def places(tables: Tables):
     ):
         rows = (good["charge_pe"] >= low) & (good["charge_pe"] < high)
         values = _level(residual[rows], radius[rows], edges)
+        if not np.isfinite(values).any():
+            continue
         radius_axes.plot(
             (edges[1:] + edges[:-1]) / 2,
             values,
@@ -235,7 +237,7 @@ def _level(values: np.ndarray, place: np.ndarray, edges: np.ndarray, level: floa
 def events(tables: Tables):
     """Events with the right main S1 and S2 against energy, and the purity of what is built."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    ranges = {"er": np.geomspace(0.5, 200, 13), "nr": np.geomspace(2, 50, 9)}
+    ranges = {"er": np.geomspace(0.5, 60, 13), "nr": np.geomspace(2, 50, 9)}
     for axes, (sample, edges) in zip((left, middle), ranges.items(), strict=True):
         for number, (chain, color, marker) in enumerate(_chains(tables, sample, "two_fold")):
             table: Columns = tables[sample, chain]["events"]
@@ -243,9 +245,7 @@ def events(tables: Tables):
             _binned(axes, table["energy_kev"], table["right"], edges, **look)
         axes.set(xscale="log", ylim=(0, 1.03), xlabel=f"{sample.upper()} energy [keV]")
         axes.set_ylabel("events with the right S1 and S2")
-        ticks = [
-            tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if edges[0] <= tick <= edges[-1] * 1.01
-        ]
+        ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50) if edges[0] <= tick <= edges[-1] * 1.01]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.legend(frameon=False, fontsize=8)
@@ -279,7 +279,7 @@ def events(tables: Tables):
                 lw=1,
                 label=label,
             )
-    right.set_xticks(range(len(samples)), samples)
+    right.set_xticks(range(len(samples)), [name.replace("_", "\n") for name in samples])
     right.legend(frameon=False, fontsize=7, loc="lower left")
     return figure
 
