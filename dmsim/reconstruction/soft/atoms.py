@@ -71,10 +71,11 @@ class Splits(NamedTuple):
 
 def splits_of(settings: Splitting, t: Temperature, windows: Windows, waveforms: Waveforms, dt: int) -> Splits:
     """Follow the hard recursion, and keep the best boundary of what is not split, too, if it is plausible."""
-    begin, end = np.asarray(waveforms.offset[:-1], np.int64), np.asarray(waveforms.offset[1:], np.int64)
+    begin: np.ndarray = np.asarray(waveforms.offset[:-1], np.int64)
+    end: np.ndarray = np.asarray(waveforms.offset[1:], np.int64)
     total = np.asarray(waveforms.total, np.int64)
     before = np.append(0, np.cumsum(total))
-    parent = np.arange(len(begin))
+    parent: np.ndarray = np.arange(len(begin))
     half = max(round(float(settings.filter_wing_ns) / dt), 0)
     rows = []
     for _ in range(settings.max_iterations if settings.method != "none" else 0):

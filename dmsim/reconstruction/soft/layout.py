@@ -1,4 +1,7 @@
-"""What the hard reading fixes for the soft one: which samples, hits, boundaries and candidates there are."""
+"""What the hard reading fixes for the soft one: which samples, hits, boundaries and candidates there are.
+
+Columns are numpy arrays when they are made, and JAX's inside compiled code: `Any` stands for both.
+"""
 
 from typing import Any, NamedTuple
 
@@ -11,37 +14,37 @@ from dmsim import ragged
 class Heads(NamedTuple):
     """First fragments of pulses, whose first samples give a baseline."""
 
-    row: Int[np.ndarray, "head"]  # of the records; -1: missing, the nominal baseline is taken
-    member: Bool[np.ndarray, "head first"]  # samples that the baseline is the mean of
+    row: Int[Any, "head"]  # of the records; -1: missing, the nominal baseline is taken
+    member: Bool[Any, "head first"]  # samples that the baseline is the mean of
 
 
 class Places(NamedTuple):
     """Samples of hits at which something is decided."""
 
-    row: Int[np.ndarray, "place"]
-    sample: Int[np.ndarray, "place"]
-    head: Int[np.ndarray, "place"]
+    row: Int[Any, "place"]
+    sample: Int[Any, "place"]
+    head: Int[Any, "place"]
 
 
 class Overlaps(NamedTuple):
     """One row an overlap of a record and a candidate."""
 
-    row: Int[np.ndarray, "overlap"]
-    head: Int[np.ndarray, "overlap"]
-    channel: Int[np.ndarray, "overlap"]
-    length: Int[np.ndarray, "overlap"]  # valid samples; 0: padding
-    candidate: Int[np.ndarray, "overlap"]
-    position: Int[np.ndarray, "overlap"]  # of the record's sample 0 among the candidate's
+    row: Int[Any, "overlap"]
+    head: Int[Any, "overlap"]
+    channel: Int[Any, "overlap"]
+    length: Int[Any, "overlap"]  # valid samples; 0: padding
+    candidate: Int[Any, "overlap"]
+    position: Int[Any, "overlap"]  # of the record's sample 0 among the candidate's
 
 
 class InCandidate(NamedTuple):
     """One row a hit that is in a candidate, or near enough to count for its coincidence."""
 
-    hit: Int[np.ndarray, "membership"]
-    candidate: Int[np.ndarray, "membership"]
-    time_ns: Float[np.ndarray, "membership"]  # start of its largest sample, from the candidate's first sample
-    inside: Float[np.ndarray, "membership"]  # 1 in the candidate, 0 near it
-    alone: Float[np.ndarray, "membership"]  # 1: the only one of its pulse
+    hit: Int[Any, "membership"]
+    candidate: Int[Any, "membership"]
+    time_ns: Float[Any, "membership"]  # start of its largest sample, from the candidate's first sample
+    inside: Float[Any, "membership"]  # 1 in the candidate, 0 near it
+    alone: Float[Any, "membership"]  # 1: the only one of its pulse
 
 
 class Candidates(NamedTuple):
@@ -50,58 +53,58 @@ class Candidates(NamedTuple):
     An edge that reaches out from a hit is soft, one at a split is not.
     """
 
-    time_ns: Int[np.ndarray, "peak"] | None  # int64, of the hard window, on the joint axis; host only
-    length_ns: Int[np.ndarray, "peak"] | None  # the same
-    offset_ns: Float[np.ndarray, "peak"]  # of the hard window, from the event's first atom
-    event: Int[np.ndarray, "peak"]
-    n_samples: Int[np.ndarray, "peak"]  # with the padding at soft edges; 0: no candidate
-    pad: Int[np.ndarray, "peak"]  # samples before `time_ns`
-    pad_after: Int[np.ndarray, "peak"]
-    first_ns: Float[np.ndarray, "peak"]  # start of the first hit, from the first sample
-    last_ns: Float[np.ndarray, "peak"]  # end of the hit that reaches furthest
-    left_soft: Bool[np.ndarray, "peak"]
-    right_soft: Bool[np.ndarray, "peak"]
-    first_place: Int[np.ndarray, "peak"]  # first sample of that hit, in `Layout.starts`
-    last_place: Int[np.ndarray, "peak"]  # last sample, in `Layout.ends`
-    left: Int[np.ndarray, "peak"]  # boundary before it; `Layout.n_boundaries`: certain
-    right: Int[np.ndarray, "peak"]
-    inner: Int[np.ndarray, "peak inner"]  # boundaries inside, which are not cut; padded with the certain one
-    excluded: Int[np.ndarray, "peak gap 2"]  # samples of gaps that a merged peak leaves out; (0, 0): none
-    first_atom: Int[np.ndarray, "peak"]  # in the event
-    last_atom: Int[np.ndarray, "peak"]
+    time_ns: Int[Any, "peak"]  # int64, of the hard window, on the joint axis; host only, then None
+    length_ns: Int[Any, "peak"]  # the same
+    offset_ns: Float[Any, "peak"]  # of the hard window, from the event's first atom
+    event: Int[Any, "peak"]
+    n_samples: Int[Any, "peak"]  # with the padding at soft edges; 0: no candidate
+    pad: Int[Any, "peak"]  # samples before `time_ns`
+    pad_after: Int[Any, "peak"]
+    first_ns: Float[Any, "peak"]  # start of the first hit, from the first sample
+    last_ns: Float[Any, "peak"]  # end of the hit that reaches furthest
+    left_soft: Bool[Any, "peak"]
+    right_soft: Bool[Any, "peak"]
+    first_place: Int[Any, "peak"]  # first sample of that hit, in `Layout.starts`
+    last_place: Int[Any, "peak"]  # last sample, in `Layout.ends`
+    left: Int[Any, "peak"]  # boundary before it; `Layout.n_boundaries`: certain
+    right: Int[Any, "peak"]
+    inner: Int[Any, "peak inner"]  # boundaries inside, which are not cut; padded with the certain one
+    excluded: Int[Any, "peak gap 2"]  # samples of gaps that a merged peak leaves out; (0, 0): none
+    first_atom: Int[Any, "peak"]  # in the event
+    last_atom: Int[Any, "peak"]
 
 
 class Boundaries(NamedTuple):
     """Between neighbouring atoms: a gap of hits, a split of a waveform, or both."""
 
-    certain: Bool[np.ndarray, "boundary"]  # cut by a gap far beyond the threshold
-    is_gap: Bool[np.ndarray, "boundary"]
-    gap_ns: Float[np.ndarray, "boundary"]
-    duration_ns: Float[np.ndarray, "boundary"]  # of the group of hits with the next one
-    gap_tau_ns: Float[np.ndarray, "boundary"]  # gap_ns / (ln n_hits + 3), held at the plan's settings
-    gap_end: Int[np.ndarray, "boundary"]  # hit before the gap, in `Layout.ends`
-    gap_start: Int[np.ndarray, "boundary"]  # hit after it, in `Layout.starts`
-    node: Int[np.ndarray, "boundary"]  # in `Nodes`; -1: no split
-    mergeable: Bool[np.ndarray, "boundary"]
-    merge_gap_ns: Float[np.ndarray, "boundary"]
-    merge_duration_ns: Float[np.ndarray, "boundary"]
-    before: Int[np.ndarray, "boundary 2"]  # candidates: the piece next to the boundary, and its group
-    after: Int[np.ndarray, "boundary 2"]
+    certain: Bool[Any, "boundary"]  # cut by a gap far beyond the threshold
+    is_gap: Bool[Any, "boundary"]
+    gap_ns: Float[Any, "boundary"]
+    duration_ns: Float[Any, "boundary"]  # of the group of hits with the next one
+    gap_tau_ns: Float[Any, "boundary"]  # gap_ns / (ln n_hits + 3), held at the plan's settings
+    gap_end: Int[Any, "boundary"]  # hit before the gap, in `Layout.ends`
+    gap_start: Int[Any, "boundary"]  # hit after it, in `Layout.starts`
+    node: Int[Any, "boundary"]  # in `Nodes`; -1: no split
+    mergeable: Bool[Any, "boundary"]
+    merge_gap_ns: Float[Any, "boundary"]
+    merge_duration_ns: Float[Any, "boundary"]
+    before: Int[Any, "boundary 2"]  # candidates: the piece next to the boundary, and its group
+    after: Int[Any, "boundary 2"]
 
 
 class Nodes(NamedTuple):
     """Waveforms that may be split, and where."""
 
-    candidate: Int[np.ndarray, "node"]
-    cut: Int[np.ndarray, "node"]  # samples from the candidate's hard start
+    candidate: Int[Any, "node"]
+    cut: Int[Any, "node"]  # samples from the candidate's hard start
 
 
 class EventTable(NamedTuple):
     """Candidates of each event in slots, ordered by their last atom; -1: padding."""
 
-    candidate: Int[np.ndarray, "event slot"]
-    backwards: Int[np.ndarray, "event slot"]  # slots in the order of their first atom, descending
-    n_atoms: Int[np.ndarray, "event"]
+    candidate: Int[Any, "event slot"]
+    backwards: Int[Any, "event slot"]  # slots in the order of their first atom, descending
+    n_atoms: Int[Any, "event"]
 
 
 class Layout(NamedTuple):
@@ -109,7 +112,7 @@ class Layout(NamedTuple):
 
     heads: Heads
     hits: Places  # largest samples of hits
-    hit_channel: Int[np.ndarray, "hit"]
+    hit_channel: Int[Any, "hit"]
     starts: Places
     ends: Places
     overlaps: Overlaps
@@ -118,9 +121,9 @@ class Layout(NamedTuple):
     boundaries: Boundaries
     nodes: Nodes
     events: EventTable
-    pe_per_count: Float[np.ndarray, "sensor"]
-    held_wave_pe: Float[np.ndarray, "peak sample"]  # what restored samples add; one zero if there are none
-    held_area_pe: Float[np.ndarray, "peak sensor"]
+    pe_per_count: Float[Any, "sensor"]
+    held_wave_pe: Float[Any, "peak sample"]  # what restored samples add; one zero if there are none
+    held_area_pe: Float[Any, "peak sensor"]
 
 
 class Static(NamedTuple):

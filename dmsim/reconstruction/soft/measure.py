@@ -89,11 +89,11 @@ def crossing_shift(settings, t, data, base: Baselines, at: Places, nominal: int,
     The samples on the way out are over threshold or not, each with its probability: with the outer ones over
     it the edge moves out, with the inner ones under it, in. Gradient: jitter.
     """
-    out, chain = 0.0, 1.0
+    out, chain = jnp.zeros(()), 1.0
     for k in range(1, _NEAR + 1):
         chain = chain * _over(settings, t, data, base, at, nominal, outward * k)
         out = out + chain
-    inward, chain = 0.0, 1.0
+    inward, chain = jnp.zeros(()), 1.0
     for k in range(_NEAR):
         chain = chain * (1 - _over(settings, t, data, base, at, nominal, -outward * k))
         inward = inward + chain

@@ -1,6 +1,7 @@
 """Records -> SoftPeaks and SoftEvents: the whole chain in the soft reading."""
 
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -112,7 +113,7 @@ class Plan(eqx.Module):
     static: Static = eqx.field(static=True)
 
 
-def _concrete(tree):
+def _concrete(tree: Any) -> Any:
     """The same with plain numbers, also under `jax.grad`."""
     return jax.tree.map(lambda x: float(ragged.concrete(jnp.asarray(x), what="the soft reading")), tree)
 
@@ -134,15 +135,13 @@ def plan(
 
     Gradient: none.
     """
-    settings = _concrete((settings or Settings()).resolved(detector))
-    t = _concrete(temperature_of(temperature))
+    held_settings: Settings = _concrete((settings or Settings()).resolved(detector))
+    t: Temperature = _concrete(temperature_of(temperature))
     data = np.asarray(ragged.concrete(jnp.asarray(records.data), what="the soft reading"))
     held = eqx.tree_at(lambda r: r.data, records, data)
-    structure = structure_of(detector, held, settings, t)
-    layout, static = arrays_of(detector, held, settings, t, structure)
+    structure = structure_of(detector, held, held_settings, t)
+    layout, static = arrays_of(detector, held, held_settings, t, structure)
     n, c = len(structure.runs), layout.candidates
-    assert c.time_ns is not None
-    assert c.length_ns is not None
     event, time_ns = event_and_time_ns(c.time_ns[:n], static.dt)
     if records.event_time_ns is not None:
         time_ns = time_ns + np.asarray(records.event_time_ns, np.int64)[event]
@@ -207,13 +206,13 @@ def _pairs(run, peaks, settings: Settings, t: Temperature, cathode_drift_ns, lay
         )
         drift = center[slot][:, None] - center[slot][None, :]  # [S2, S1]
         is_pair = decisions.paired(settings.events, t, drift, cathode_drift_ns)
-        kinds = (jnp.where(there, run.enough[slot] * peaks[k][slot], 0.0) for k in ("s1", "s2"))
-        return pairing.pair(slots, backwards, n_atoms, *kinds, is_pair, static.n_atoms), drift
+        s1, s2 = (jnp.where(there, run.enough[slot] * peaks[k][slot], 0.0) for k in ("s1", "s2"))
+        return pairing.pair(slots, backwards, n_atoms, s1, s2, is_pair, static.n_atoms), drift
 
     return jax.vmap(one)(table.candidate, table.backwards, table.n_atoms)
 
 
-def _mean(weight, value, axis=-1):
+def _mean(weight, value, axis: int | tuple[int, ...] = -1):
     """Mean of values that may be undefined where their weight is 0; NaN without weight."""
     total = jnp.sum(weight, axis=axis)
     value = jnp.where(weight > 0, value, 0.0)
@@ -245,7 +244,7 @@ def reconstruct_soft(
     return evaluate(
         plan(detector, records, settings=settings, temperature=temperature),
         detector,
-        records.data,
+        jnp.asarray(records.data),
         settings=settings,
         temperature=temperature,
     )

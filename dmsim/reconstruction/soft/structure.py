@@ -299,7 +299,7 @@ def _decide(
             mergeable[k], merge_gap[k] = True, gap
             before[k] = pieces.first[a], pieces.first[ga]
             after[k] = pieces.last[b], pieces.last[gb]
-            area = _sum(pieces, ga, gb)
+            area = _sum(pieces, int(ga), int(gb))
             duration = parts.end_ns[pieces.last[gb]] - parts.start_ns[pieces.first[ga]]
             m = margins.merge(settings.merging, gap, area, duration)
             scales = t.merge_gap_ns, t.merge_log10_area, t.duration_ns

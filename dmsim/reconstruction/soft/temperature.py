@@ -47,7 +47,7 @@ class Temperature(eqx.Module):
                     f"temperature.{field.name} is {value!r} {field.metadata['unit']}: must be >= 0 and finite"
                 )
 
-    def scaled(self, factor: float) -> "Temperature":
+    def scaled(self, factor: float | jax.Array) -> "Temperature":
         """Every temperature times a factor, >= 0; 0 gives the hard reading."""
         return replaced(self, **{f.name: factor * getattr(self, f.name) for f in fields(self)})
 
