@@ -21,6 +21,9 @@ from dmsim.detector import Detector
 
 _M = TypeVar("_M", bound=eqx.Module)
 
+# assumed: goodness of split is a ratio of variances of the waveform, which few sensors sample too coarsely
+FEW_SENSORS = 20
+
 
 def _as_float(value: Any) -> Any:
     """Whole numbers as floats, so that every leaf can carry a gradient; anything else as it is."""
@@ -101,9 +104,9 @@ class Splitting(_Section):
     """
 
     method: str = _choice(
-        "natural_breaks",
-        ("natural_breaks", "local_minimum", "none"),
-        "local_minimum: for detectors of few sensors",
+        "auto",
+        ("auto", "natural_breaks", "local_minimum", "none"),
+        "auto: local_minimum for a detector of fewer than 20 sensors, natural_breaks for others",
     )
     min_area_pe: float = _leaf(40.0, "PE", 0.0, 1e7, "smaller peaks are not split")
     filter_wing_ns: float = _leaf(
@@ -124,6 +127,17 @@ class Splitting(_Section):
     def __check_init__(self) -> None:
         _same_length("splitting", "s1_log10_area", self.s1_log10_area, "s1_threshold", self.s1_threshold)
         _same_length("splitting", "s2_log10_area", self.s2_log10_area, "s2_threshold", self.s2_threshold)
+
+    @property
+    def search(self) -> str:
+        """The method that was chosen.
+
+        Raises:
+            ValueError: if that is left to the detector.
+        """
+        if self.method == "auto":
+            raise ValueError("splitting.method is 'auto': take that of settings.resolved(detector)")
+        return self.method
 
 
 class Saturation(_Section):
@@ -226,15 +240,18 @@ class Settings(eqx.Module):
     events: EventBuilding = eqx.field(default_factory=EventBuilding)
 
     def resolved(self, detector: Detector) -> "Settings":
-        """With what the detector decides in place of every None."""
-        hits, classes = self.hits, self.classification
+        """With what the detector decides in place of every None and "auto"."""
+        hits, classes, splitting = self.hits, self.classification, self.splitting
         if hits.threshold_adc is None:
             hits = replaced(hits, threshold_adc=float(detector.electronics.zle_threshold_adc))
         if hits.baseline_clip_adc is None:
             hits = replaced(hits, baseline_clip_adc=max(hits.threshold_adc / 2, 0.5))
         if classes.s1_min_coincidence is None:
             classes = replaced(classes, s1_min_coincidence=detector.resolution.coincidence)
-        return replaced(self, hits=hits, classification=classes)
+        if splitting.method == "auto":
+            few = detector.light.sensors.n_sensors < FEW_SENSORS
+            splitting = replaced(splitting, method="local_minimum" if few else "natural_breaks")
+        return replaced(self, hits=hits, classification=classes, splitting=splitting)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values by section and name, for provenance; `settings_from` reads them back."""

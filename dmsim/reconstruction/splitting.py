@@ -49,20 +49,23 @@ def split_windows(settings: Splitting, windows: Windows, waveforms: Waveforms, d
         windows: disjoint, ascending.
         waveforms: of the windows; samples in order, window by window.
         dt: sampling interval [ns].
+
+    Raises:
+        ValueError: if the method is "auto".
     """
     offset, total = waveforms.offset, waveforms.total
     before = np.append(0, np.cumsum(total))  # area up to each sample
     half = round(float(settings.filter_wing_ns) / dt)
     open_ = _Ranges(np.arange(len(offset) - 1), offset[:-1], offset[1:])
     done: list[tuple[_Ranges, np.ndarray]] = []
-    for _ in range(settings.max_iterations if settings.method in _SEARCH else 0):
+    for _ in range(settings.max_iterations if settings.search in _SEARCH else 0):
         area = (before[open_.end] - before[open_.begin]) * waveforms.scale
         tried = (margins.split_area(settings, area) >= 0) & (open_.end - open_.begin > 1)
         done.append((open_.rows(~tried), np.full((~tried).sum(), np.nan)))
         open_, area = open_.rows(tried), area[tried]
         if not len(area):
             break
-        margin, goodness, cut = _SEARCH[settings.method](settings, open_, waveforms, area, half, dt)
+        margin, goodness, cut = _SEARCH[settings.search](settings, open_, waveforms, area, half, dt)
         split = margin > 0
         done.append((open_.rows(~split), goodness[~split]))
         parent, begin, end = open_.rows(split)

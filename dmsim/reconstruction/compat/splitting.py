@@ -24,7 +24,7 @@ def split(
     Raises:
         ValueError: if a piece has no samples.
     """
-    if settings.method == "none":
+    if settings.search == "none":
         return peaks
     done, left = [], peaks
     for _ in range(settings.max_iterations):
@@ -43,7 +43,7 @@ def _round(peaks: np.ndarray, settings: Splitting, dt: int) -> tuple[np.ndarray,
     """Pieces of the peaks that split, and which those are."""
     waveform = peaks["data"], peaks["length"], peaks["dt"]
     large = ~(peaks["area"] < settings.min_area_pe)
-    if settings.method == "natural_breaks":
+    if settings.search == "natural_breaks":
         limit = goodness_threshold(peaks, settings)
         cuts, goodness = _natural_breaks(*waveform, large, limit, int(settings.filter_wing_ns))
     else:

@@ -78,7 +78,7 @@ def splits_of(settings: Splitting, t: Temperature, windows: Windows, waveforms: 
     parent: np.ndarray = np.arange(len(begin))
     half = max(round(float(settings.filter_wing_ns) / dt), 0)
     rows = []
-    for _ in range(settings.max_iterations if settings.method != "none" else 0):
+    for _ in range(settings.max_iterations if settings.search != "none" else 0):
         area = (before[end] - before[begin]) * waveforms.scale
         enough = margins.split_area(settings, area)
         tried = (enough >= -REACH * float(t.split_area_pe)) & (end - begin > 1)
@@ -105,7 +105,7 @@ def splits_of(settings: Splitting, t: Temperature, windows: Windows, waveforms: 
 
 
 def _search(settings, t, begin, end, total, area_pe, half, dt, scale):
-    if settings.method == "local_minimum":
+    if settings.search == "local_minimum":
         minimum, side, first = host.minimum_and_sides(begin, end, total, max(half, 1))
         margin, at = host.largest_in_each(
             margins.local_minimum(settings, minimum * scale, side * scale), first

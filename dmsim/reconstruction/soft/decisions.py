@@ -233,10 +233,10 @@ def split(
 
     Gradient: jitter; the place of the boundary is held.
     """
-    if settings.method == "none":
+    if settings.search == "none":
         return jnp.zeros_like(area_pe)
     wing = _wing(settings, t, dt)
-    if settings.method == "natural_breaks":
+    if settings.search == "natural_breaks":
         goodness = goodness_of_split(wave, n, cut, wing)
         chance = decide(margins.split(settings, goodness, area_pe, rise_ns, xp=jnp), t.goodness)
     else:

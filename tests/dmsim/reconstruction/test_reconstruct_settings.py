@@ -31,7 +31,7 @@ def test_settings_from_a_file(tmp_path):
         ("clustering.gap_ns = '700 ns'", "clustering.gap_ns is '700 ns'"),
         ("merging.gap_ns = [1.0]", "7 and 1 values: must be equal"),
         ("merging.log10_area = 1.0", "must be a list"),
-        ("splitting.method = 'magic'", "splitting.method is 'magic': choose from natural_breaks, "),
+        ("splitting.method = 'magic'", "splitting.method is 'magic': choose from auto, natural_breaks, "),
         ("clustering.gap_ns = ", "is not TOML"),
     ],
 )
@@ -58,6 +58,15 @@ def test_the_detector_fills_what_is_not_set():
     assert kept.resolved(detector).hits.threshold_adc == 9
     with pytest.raises(ValueError, match="no field 'gap'"):
         replaced(settings.clustering, gap=1)
+
+
+def test_how_peaks_split_is_left_to_the_detector():
+    for name, method in (("xenonnt", "natural_breaks"), ("lz", "natural_breaks"), ("xams", "local_minimum")):
+        assert Settings().resolved(load_detector(name)).splitting.search == method
+        kept = settings_from({"splitting": {"method": "none"}}).resolved(load_detector(name))
+        assert kept.splitting.search == "none"
+    with pytest.raises(ValueError, match="is 'auto': take that of settings.resolved"):
+        _ = Settings().splitting.search
 
 
 def test_every_threshold_is_a_leaf_that_a_gradient_reaches():

@@ -8,14 +8,14 @@ import pytest
 from dmsim.reconstruction import margins
 from dmsim.reconstruction.classify import classify
 from dmsim.reconstruction.host import splitting as host
-from dmsim.reconstruction.settings import Settings
+from dmsim.reconstruction.settings import Settings, Splitting
 from dmsim.reconstruction.soft import decisions, pairing
 from dmsim.reconstruction.soft.temperature import Temperature
 from dmsim.records import Signal
 from dmsim.relax import decide
 
 COLD, WARM = Temperature().scaled(0.0), Temperature()
-SETTINGS = Settings()
+SETTINGS = Settings(splitting=Splitting(method="natural_breaks"))
 
 
 def test_decide_is_a_step_when_cold_and_the_mean_over_logistic_noise_when_warm():

@@ -5,12 +5,13 @@ import plain_splitting as plain
 import pytest
 
 from dmsim.reconstruction.host import splitting as host
-from dmsim.reconstruction.settings import Splitting
+from dmsim.reconstruction.settings import Splitting, replaced
 from dmsim.reconstruction.splitting import split_windows
 from dmsim.reconstruction.tables import Waveforms, Windows
 
 DT = 10
 SCALE = 2.0**-10  # PE a unit: coarse, so that ties happen
+BREAKS = Splitting(method="natural_breaks")
 LOW = {"s1_threshold": (0.5, 0.5), "s2_threshold": (0.5, 0.5)}  # at any area
 METHODS = "natural_breaks", "local_minimum", "none"
 
@@ -125,7 +126,7 @@ def test_time_runs_both_ways(random, method):
 
 def test_two_s1s_split_half_way_and_one_does_not():
     two = pulse(300, 100, 30, 1100) + pulse(800, 100, 30, 1100)
-    pieces = split_windows(Splitting(), *waveforms_of(two, pulse(300, 100, 30, 1100)), DT)
+    pieces = split_windows(BREAKS, *waveforms_of(two, pulse(300, 100, 30, 1100)), DT)
     assert pieces.offset.tolist() == [0, 55, 110, 220]
     assert pieces.of_split.tolist() == [True, True, False]
     # the threshold of 100 PE that rise fast: 0.8364
@@ -134,21 +135,21 @@ def test_two_s1s_split_half_way_and_one_does_not():
 
 def test_small_peaks_and_no_rounds_are_not_searched():
     two = pulse(300, 19, 30, 1100) + pulse(800, 19, 30, 1100)
-    assert np.isnan(split_windows(Splitting(), *waveforms_of(two), DT).goodness).all()
+    assert np.isnan(split_windows(BREAKS, *waveforms_of(two), DT).goodness).all()
     large = pulse(300, 100, 30, 1100) + pulse(800, 100, 30, 1100)
-    unsplit = split_windows(Splitting(max_iterations=0), *waveforms_of(large), DT)
+    unsplit = split_windows(replaced(BREAKS, max_iterations=0), *waveforms_of(large), DT)
     assert len(unsplit.parent) == 1
     assert np.isnan(unsplit.goodness[0])
 
 
 def test_a_train_is_split_round_by_round():
     train = sum(pulse(500 + 1000 * k, 50, 30, 8000) for k in range(8))
-    once = split_windows(Splitting(max_iterations=1, **LOW), *waveforms_of(train), DT)
+    once = split_windows(replaced(BREAKS, max_iterations=1, **LOW), *waveforms_of(train), DT)
     assert len(once.parent) == 2
     assert np.isnan(once.goodness).all()  # not searched again
-    assert len(split_windows(Splitting(**LOW), *waveforms_of(train), DT).parent) == 8
+    assert len(split_windows(replaced(BREAKS, **LOW), *waveforms_of(train), DT).parent) == 8
     # by the defaults a train of equal pulses is a slow peak: no two groups explain it
-    assert len(split_windows(Splitting(), *waveforms_of(train), DT).parent) == 1
+    assert len(split_windows(BREAKS, *waveforms_of(train), DT).parent) == 1
 
 
 def test_local_minimum_asks_for_height_and_ratio():
