@@ -9,6 +9,7 @@ from typing import Any
 HELP = "reconstruct records, simulated or measured, into peaks and events"
 FIGURE = "events.png"
 EVENTS = ("auto", "numbered", "triggered")
+MODES = ("fast", "compat")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", "-o", type=Path, required=True, help="output folder")
     parser.add_argument("--detector", "-d", help="preset or TOML file; default: the one that was simulated")
     parser.add_argument("--settings", type=Path, help="TOML file of thresholds")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="fast",
+        help="fast, the default; compat: hits and peaks with strax's integers, quirks included",
+    )
     parser.add_argument(
         "--events",
         choices=EVENTS,
@@ -71,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         settings={
             "reconstruction": settings.as_dict(),
             "events": "triggered" if is_stream else "numbered",
+            "mode": args.mode,
         },
         detector=detector.name,
         detector_sha256=tree_sha256(detector),

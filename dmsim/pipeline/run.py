@@ -68,6 +68,7 @@ class Setup(NamedTuple):
     source: RecordsInput
     detector: Detector
     settings: Settings
+    mode: str  # "fast" or "compat"
 
 
 def setup(job: Job) -> Setup:
@@ -93,7 +94,7 @@ def _setup(records: str, detector_name: str, digest: str, provenance: _Hidden) -
     if tree_sha256(detector) != expected["detector_sha256"] or source.digest != expected["inputs"]["records"]:
         raise ValueError(f"{records} or the detector {detector_name} changed while the run was going on")
     settings = settings_from(expected["settings"]["reconstruction"])
-    return Setup(source, prepare(detector), settings)
+    return Setup(source, prepare(detector), settings, expected["settings"]["mode"])
 
 
 def do_chunk(job: Job, chunk: int) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def do_chunk(job: Job, chunk: int) -> dict[str, Any]:
 
 def _events(job: Job, here: Setup, chunk: int) -> dict[str, Any]:
     """A chunk of whole events: peaks and events."""
-    source, detector, settings = here
+    source, detector, settings, _ = here
     origin = source.path_of(chunk)
     records = source.read_events(chunk)
     first_event = int(records.first_event)
@@ -141,7 +142,7 @@ def _events(job: Job, here: Setup, chunk: int) -> dict[str, Any]:
 
 def _span(job: Job, here: Setup, chunk: int) -> dict[str, Any]:
     """A chunk of a span of time: peaks of the islands inside, and the records at the borders."""
-    source, detector, settings = here
+    source, detector, settings, _ = here
     origin = source.path_of(chunk)
     records = source.read_span(chunk)
     check_columns(records, n_sensors=detector.light.sensors.n_sensors, origin=origin)
@@ -202,6 +203,10 @@ def _peaks_of_columns(here: Setup, records: RecordColumns, origin: object) -> Pe
             baseline_adc=electronics.baseline_adc,
             n_sensors=here.detector.light.sensors.n_sensors,
         )  # fmt: skip
+        if here.mode == "compat":
+            from dmsim.reconstruction import compat  # noqa: PLC0415  only when it is asked for
+
+            return compat.peaks_of_table(here.detector, table, settings=here.settings)
         return peaks_of(here.detector, table, settings=here.settings)
 
 
@@ -267,6 +272,10 @@ def _by_events(records: RawRecords) -> list[RawRecords]:
 def find_peaks(here: Setup, records: RawRecords, origin: object) -> Peaks:
     """Peaks of a batch; an error says which file it is of."""
     with _naming(origin):
+        if here.mode == "compat":
+            from dmsim.reconstruction import compat  # noqa: PLC0415  only when it is asked for
+
+            return compat.find_peaks(here.detector, records, settings=here.settings)
         return reconstruction.find_peaks(here.detector, records, settings=here.settings)
 
 

@@ -8,4 +8,5 @@ from dmsim.reconstruction.compat.chain import find as find
 from dmsim.reconstruction.compat.chain import find_with as find_with
 from dmsim.reconstruction.compat.peaks import find_peaks as find_peaks
 from dmsim.reconstruction.compat.peaks import peaks_of as peaks_of
+from dmsim.reconstruction.compat.peaks import peaks_of_table as peaks_of_table
 from dmsim.reconstruction.compat.peaks import signals as signals

@@ -35,12 +35,25 @@ def find_peaks(detector: Detector, records: RawRecords, *, settings: Settings | 
 
     Gradient: none.
     """
-    raw = _raw_records(record_table(detector, records))
-    peaks = peaks_of(detector, raw, settings=settings)
+    peaks = peaks_of_table(detector, record_table(detector, records), settings=settings)
     event, time_ns = event_and_time_ns(peaks.time_ns, records.sample_ns)
     if records.event_time_ns is not None:
         time_ns = time_ns + np.asarray(records.event_time_ns, np.int64)[event]
     return replace(peaks, event=event + int(records.first_event), time_ns=time_ns)
+
+
+def peaks_of_table(detector: Detector, table: RecordTable, *, settings: Settings | None = None) -> Peaks:
+    """The same of records on one clock, as `dmsim.reconstruction.peaks_of`; `event` is 0.
+
+    Args:
+        detector: that took them.
+        table: of whole pulses.
+        settings: the defaults if None.
+
+    Raises:
+        ValueError: as `find_peaks`.
+    """
+    return peaks_of(detector, _raw_records(table), settings=settings)
 
 
 def peaks_of(
@@ -142,7 +155,7 @@ def _assembled(detector: Detector, settings: Settings, peaks: np.ndarray, signal
     for name, column in zip(found._fields, found, strict=True):
         places[name][s2] = column
     median = peaks["median_time"]
-    searched = (settings.splitting.method == "natural_breaks") & (
+    searched = (settings.splitting.search == "natural_breaks") & (
         peaks["area"] >= settings.splitting.min_area_pe
     )
     return Peaks(

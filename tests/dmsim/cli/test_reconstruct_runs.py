@@ -13,9 +13,12 @@ import pytest
 import synthetic_run
 
 import dmsim
+from dmsim.charge import prepare
 from dmsim.cli import reconstruct_run
 from dmsim.io import files
+from dmsim.io.provenance import read_provenance
 from dmsim.io.reconstruction import read_reconstruction
+from dmsim.reconstruction import compat
 
 N_CHUNKS = 9
 
@@ -95,6 +98,22 @@ def test_another_seed_gives_other_bytes(detector, expected, dmsim_command, tmp_p
     synthetic_run.write_tables(tmp_path / "in", raw, [], detector)
     assert dmsim_command("reconstruct", tmp_path / "in", "-o", tmp_path / "out")[0] == 0
     assert content(tmp_path / "out") != expected
+
+
+def test_compat_mode_in_chunks(raw, cut, whole, detector, expected, dmsim_command, tmp_path):
+    for name, folder in (("cut", cut), ("whole", whole)):
+        out = tmp_path / f"{name} compat"
+        assert dmsim_command("reconstruct", folder, "-o", out, "--mode", "compat")[0] == 0
+        assert read_provenance(out)["settings"]["mode"] == "compat"
+    found = content(tmp_path / "cut compat")
+    assert found == content(tmp_path / "whole compat") != expected
+    peaks, _ = read_reconstruction(tmp_path / "cut compat")
+    at_once = compat.peaks_of(prepare(detector), raw)
+    for column in ("time_ns", "length_ns", "n_hits", "area_pe"):
+        np.testing.assert_array_equal(getattr(peaks, column), getattr(at_once, column))
+    status, _, error = dmsim_command("reconstruct", cut, "-o", tmp_path / "cut compat")
+    assert status == 1
+    assert "another provenance (settings differ)" in error
 
 
 def test_order_of_arrival_counts_for_nothing(cut, expected, dmsim_command, tmp_path):
@@ -278,7 +297,10 @@ def edit(raw, **changes):
         ({"dt": (slice(None), 2)}, "samples are 2 ns wide and those of detector xenonnt 10 ns"),
         ({"dt": (3, 2)}, r"sample widths of \[2, 10\] ns"),
         ({"time": (20, 10)}, "record 20 starts .* ns before the one in front of it"),
-        ({"time": (slice(150, None), lambda time: time + 3)}, "record 150 starts 3 ns off the others. grid of 10 ns"),
+        (
+            {"time": (slice(150, None), lambda time: time + 3)},
+            "record 150 starts 3 ns off the others. grid of 10 ns",
+        ),
     ],
 )
 def test_bad_records_are_named(change, message, raw, dmsim_command, tmp_path):
