@@ -11,6 +11,7 @@ import dmsim
 from dmsim.records import Deposits, Events, Hits, Peaks, RawRecords, Signal
 
 _BATCH_EVENTS = 64  # 41.5 keV events of the largest detector make 110 MB of records
+_MOST_BESIDE = 0.1  # of the area of the main S1 or S2 may the next one have
 
 
 @dataclass(frozen=True)
@@ -179,20 +180,21 @@ class Comparison:
     x_mm: Float[np.ndarray, "event"]
     y_mm: Float[np.ndarray, "event"]
     z_mm: Float[np.ndarray, "event"]
-    right: np.ndarray  # bool: exactly one S1 and one S2, and they are those of the event
-    single: np.ndarray  # bool: exactly one S1 and one S2
+    right: np.ndarray  # bool: a clear S1 and S2, and they are those of the event
+    single: np.ndarray  # bool: a clear S1 and S2
 
 
 def compare(truth: Truth, events: Events) -> Comparison:
     """Residuals, and which events are right.
 
-    Right is an event with exactly one S1 and one S2, the S1 within 20 % or 5 PE of the charge that its
+    An S1 or S2 is clear if the next one has at most a tenth of its area: late electrons of an S2 often come
+    apart from it. Right is an event with a clear S1 and S2, the S1 within 20 % or 5 PE of the charge that its
     photons made, the S2 within 5 % or 50 PE, and the depth within 10 mm.
     """
     off_s1, off_s2 = events.s1_pe - truth.s1_pe, events.s2_pe - truth.s2_pe
     dz = events.z_mm - truth.z_mm
-    single = (events.n_s1 == 1) & (events.n_s2 == 1)
     with np.errstate(invalid="ignore", divide="ignore"):
+        single = ~_rivalled(events.s1_pe, events.alt_s1_pe) & ~_rivalled(events.s2_pe, events.alt_s2_pe)
         right = (
             single
             & (np.abs(off_s1) < np.maximum(0.2 * truth.s1_pe, 5))
@@ -208,6 +210,11 @@ def compare(truth: Truth, events: Events) -> Comparison:
             right=right,
             single=single,
         )
+
+
+def _rivalled(main_pe: Float[np.ndarray, "event"], next_pe: Float[np.ndarray, "event"]) -> np.ndarray:
+    """Whether there is no main signal, or another that is not small beside it."""
+    return ~np.isfinite(main_pe) | (next_pe > _MOST_BESIDE * main_pe)
 
 
 def median_and_spread(values: Float[np.ndarray, "event"]) -> tuple[float, float]:

@@ -111,7 +111,7 @@ def _cards(r: dict) -> str:
     n_open = sum(not p["constrained"] for p in r["fit"]["parameters"])
     unconstrained = f"; {n_open} {NOT_CONSTRAINED}" if n_open else ""
     cards = (
-        (f"{100 * kr['right']['fraction']:.1f} %", "of Kr-83m events: one S1 and one S2, both right"),
+        (f"{100 * kr['right']['fraction']:.1f} %", "of Kr-83m events: a clear S1 and S2, both right"),
         (f"{kr['s1_percent']['median']:+.2f} %", "median bias of the S1 area"),
         (f"{kr['s2_percent']['median']:+.2f} %", "median bias of the S2 area"),
         (f"{kr['z_mm']['median']:+.2f} mm", "median bias of the depth"),
@@ -209,8 +209,8 @@ def _truth(r: dict, figures: dict[str, Path]) -> str:
         ("z_mm", "z", "mm"),
     )
     rows = [
-        share("right", "one S1 and one S2, both right"),
-        share("single", "exactly one S1 and one S2"),
+        share("right", "a clear S1 and S2, both right"),
+        share("single", "a clear S1 and S2"),
         *(bias(name, f"{label}, median bias", unit) for name, label, unit in quantities),
         *(
             width(name, f"{label}, resolution (half the central 68 %)", unit)
@@ -219,7 +219,8 @@ def _truth(r: dict, figures: dict[str, Path]) -> str:
     ]
     return (
         "<p>Truth is the charge of the photoelectrons of each signal, before the digitiser, and the place of "
-        "the deposit. An event is right if it has exactly one S1 and one S2, the S1 within 20 % or 5 PE of "
+        "the deposit. An S1 or S2 is clear if the next one has at most a tenth of its area. An event is "
+        "right if both are clear, the S1 within 20 % or 5 PE of "
         "the truth, the S2 within 5 % or 50 PE, and the depth within 10 mm. The widths are those of "
         "digitising and reconstructing; the scatter of photon and electron counts is in the truth as well."
         "</p>"

@@ -231,7 +231,7 @@ def test_trajectory_shows_the_way_whatever_the_uncertainty():
     assert 0.4 < limits[0][0] < 0.5 < limits[0][1] < 1.1
 
 
-def test_right_is_one_s1_and_one_s2_with_the_areas_and_the_depth_of_the_event():
+def test_right_is_a_clear_s1_and_s2_with_the_areas_and_the_depth_of_the_event():
     from types import SimpleNamespace
 
     from inference.demo.calibration import Truth, compare
@@ -244,8 +244,8 @@ def test_right_is_one_s1_and_one_s2_with_the_areas_and_the_depth_of_the_event():
         x_mm=np.zeros(n),
         y_mm=np.zeros(n),
         z_mm=np.array([-495.0, -500.0, -500.0, -500.0, -520.0, np.nan]),
-        n_s1=np.array([1, 1, 1, 1, 1, 0]),
-        n_s2=np.array([1, 1, 1, 2, 1, 1]),
+        alt_s1_pe=np.array([np.nan, np.nan, 3.0, np.nan, np.nan, np.nan]),
+        alt_s2_pe=np.array([1_900.0, np.nan, np.nan, 2_100.0, np.nan, np.nan]),  # fourth: more than a tenth
     )
     assert compare(truth, events).right.tolist() == [True, False, False, False, False, False]
 

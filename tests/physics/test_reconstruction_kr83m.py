@@ -50,9 +50,10 @@ def measure(n_events, *, detector="xenonnt", energy_kev=41.5, interaction="kr83m
 
 
 def right(run):
-    """One S1 and one S2, each within 20 % (S1) and 5 % (S2) of the light that was there."""
+    """S1 and S2 within 20 % and 5 % of the light that was there, no other with a tenth of their areas."""
     near = (np.abs(run.s1_pe / run.true_s1_pe - 1) < 0.20) & (np.abs(run.s2_pe / run.true_s2_pe - 1) < 0.05)
-    return (run.n_s1 == 1) & (run.n_s2 == 1) & near
+    rivals = (run.alt_s1_pe > 0.1 * run.s1_pe) | (run.alt_s2_pe > 0.1 * run.s2_pe)
+    return near & ~rivals
 
 
 def deviations(run):
