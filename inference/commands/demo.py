@@ -82,7 +82,8 @@ def closing_lines(result: dict, out: Path) -> list[str]:
     kr = result["comparison"]["kr83m"]
     lines = [
         f"  clear S1 and S2, both right: {100 * kr['right']['fraction']:.1f} % of {kr['n_events']} Kr-83m "
-        f"events; median bias S1 {kr['s1_percent']['median']:+.2f} %, S2 {kr['s2_percent']['median']:+.2f} %, "
+        f"events; median bias S1 {kr['s1_percent']['median']:+.2f} %,"
+        f" S2 {kr['s2_percent']['median']:+.2f} %, "
         f"z {kr['z_mm']['median']:+.2f} mm"
     ]
     lines += [f"  {fitted_line(p)}" for p in result["fit"]["parameters"]]
