@@ -60,7 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--events", type=int, default=5, help="of the chain (5)")
+    parser.add_argument("--events", type=int, default=3, help="of the chain (3)")
     events = parser.parse_args().events
     rows = ["| workload | forward [ms] | value and gradient [ms] | ratio | must |", "|---|---|---|---|---|"]
     worst = 0.0
