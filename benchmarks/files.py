@@ -1,10 +1,12 @@
 """Speed of `dmsim reconstruct`, strax files in, Parquet files out: CPU-seconds, memory, 2 workers against 1.
 
     python benchmarks/files.py
-    python benchmarks/files.py --scale 0.1 --workers 1 2
+    python benchmarks/files.py --scale 0.1 --workers 1 2 --core 1 --strax PYTHON
 
 Workload: that of benchmarks/reconstruct.py, in ten chunks of a strax folder (lz4). `all` counts a run from
 its first import to its figure; `chunks` leaves out what a process does once: the second half of the chunks.
+strax's row is files in, peaks out, without events (peer_strax_files.py). `--core` pins all processes to a
+core; leave it out to compare workers.
 """
 
 import argparse
@@ -40,7 +42,7 @@ def write_run(folder: Path, raw: np.ndarray) -> Path:
     return writer.folder
 
 
-def run(records: Path, out: Path, n_workers: int) -> dict[str, float]:
+def run(records: Path, out: Path, n_workers: int, n_events: int) -> dict[str, float]:
     """One call of the command."""
     before, begin = os.times(), time.perf_counter()
     command = [sys.executable, "-m", "dmsim.cli.main", "reconstruct", str(records), "-d", "xenonnt"]
@@ -58,8 +60,17 @@ def run(records: Path, out: Path, n_workers: int) -> dict[str, float]:
         "mb": megabytes,
         "all_mb_per_cpu_s": megabytes / cpu,
         "chunks_mb_per_cpu_s": sum(c["bytes"] for c in late) / 1e6 / sum(c["cpu_seconds"] for c in late),
+        "chunks_events_per_cpu_s": n_events * len(late) / N_CHUNKS / sum(c["cpu_seconds"] for c in late),
         "memory_mb": max(chunk["memory_mb"] for chunk in chunks),
     }
+
+
+def peer(python: str, records: Path, out: Path, known: dict[str, float]) -> dict[str, float]:
+    """The same, as far as peaks, by strax."""
+    options = [str(item) for name, value in known.items() for item in (f"--{name}", value)]
+    command = [python, str(HERE / "peer_strax_files.py"), str(records), str(out), *options]
+    figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return {name: value for name, value in figures.items() if name != "version"}
 
 
 def main() -> None:
@@ -67,18 +78,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="share of the 100 events a chunk")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--core", type=int, help="the one core to use")
+    parser.add_argument("--strax", metavar="PYTHON", help="interpreter that has strax")
     args = parser.parse_args()
+    if args.core is not None:
+        os.sched_setaffinity(0, {args.core})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        n = str(max(round(100 * args.scale), 2))
-        subprocess.run(
-            [sys.executable, str(HERE / "reconstruct_inputs.py"), name, "--distinct", n], check=True
-        )
+        n = max(round(100 * args.scale), 2)
+        command = [sys.executable, str(HERE / "reconstruct_inputs.py"), name, "--distinct", str(n)]
+        made = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         records = write_run(folder, np.load(folder / FILE))
-        run(records, folder / "warm", 1)  # fills the caches of compiled kernels
-        found = {n: run(records, folder / f"out{n}", n) for n in args.workers}
-        for n_workers, figures in found.items():
-            print(n_workers, "workers:", json.dumps({k: round(v, 2) for k, v in figures.items()}))
+        run(records, folder / "warm", 1, n * N_CHUNKS)  # fills the caches of compiled kernels
+        found = {
+            f"{workers} workers": run(records, folder / f"out{workers}", workers, n * N_CHUNKS)
+            for workers in args.workers
+        }
+        if args.strax:
+            found["strax"] = peer(args.strax, records, folder / "strax", made["detector"])
+        for what, figures in found.items():
+            print(f"{what}:", json.dumps({k: round(v, 2) for k, v in figures.items()}))
 
 
 if __name__ == "__main__":

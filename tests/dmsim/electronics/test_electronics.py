@@ -252,6 +252,34 @@ def test_pulses_are_kept_around_the_crossings():
         assert (np.diff(records.position[rows]) == PER_RECORD).all()
 
 
+def overlaps(records):
+    """Records that begin before the one before them in their channel has ended."""
+    order = np.lexsort((records.start_sample, records.channel, records.event))
+    event, channel, start, length = (
+        column[order].astype(np.int64)
+        for column in (records.event, records.channel, records.start_sample, records.length)
+    )
+    same = (np.diff(event) == 0) & (np.diff(channel) == 0)
+    return int(np.sum(same & (start[1:] < start[:-1] + length[:-1])))
+
+
+@pytest.mark.parametrize("longest_ns", [3e3, 1e6, 2e9])
+def test_records_of_a_channel_never_overlap(longest_ns):
+    """For hits packed as in the largest events, and hits seconds later, whose times float32 rounds."""
+    random, n = np.random.default_rng(6), 100_000
+    time = np.where(random.random(n) < 0.9, random.normal(2e5, 2e3, n), random.uniform(-1e4, longest_ns, n))
+    layout = lay_out(time, random.integers(0, 3, n), random.integers(0, 7, n))
+    depth = np.where(random.random((layout.total_rows, ROW)) < 0.02, REAL.zle_threshold_adc, 0)
+    records = electronics.zero_suppress(REAL, layout, (REAL.baseline_adc - depth).astype(np.float32))
+    assert records.n_records > 500
+    assert overlaps(records) == 0
+    # must fail: one record that begins where the one before it in its channel does
+    rows = np.flatnonzero((records.event == 0) & (records.channel == 0))[:2]
+    start = records.start_sample.copy()
+    start[rows[1]] = start[rows[0]]
+    assert overlaps(records._replace(start_sample=start)) > 0
+
+
 def test_records_hold_the_samples_of_the_buffer():
     time, event, sensor, _ = random_hits()
     records, data = records_of(REAL, 2.0, time, event, sensor)
