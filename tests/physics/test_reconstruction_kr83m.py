@@ -80,7 +80,7 @@ def report(run, *, radius_mm=664.0):
     print(f"n_s1 {np.bincount(run.n_s1).tolist()}, n_s2 {np.bincount(run.n_s2).tolist()}")
 
 
-@pytest.mark.parametrize("n_events", [200, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_events", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_kr83m_like_events_come_back(n_events, capsys):
     """The limits are acceptance limits; the biases lie many standard errors inside (docs/physics)."""
     run = measure(n_events)
