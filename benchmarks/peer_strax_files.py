@@ -32,7 +32,7 @@ def main() -> None:
     megabytes, cpu_s, n_peaks = 0.0, 0.0, 0
     for number, chunk in enumerate(metadata["chunks"]):
         begin = time.process_time()
-        raw = strax.load_file(args.folder / chunk["filename"], metadata["compressor"], dtype)
+        raw = strax.load_file(str(args.folder / chunk["filename"]), metadata["compressor"], dtype)
         peaks = peaks_of(raw, to_pe, args.top)
         strax.save_file(str(args.out / f"{number:06d}"), peaks, compressor="blosc")
         if number:

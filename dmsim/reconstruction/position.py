@@ -12,6 +12,8 @@ from dmsim.reconstruction.charge_model import LEAST_PE, TABLE_PE, ChargeModel, c
 from dmsim.reconstruction.light_table import light_table, top_shares
 from dmsim.reconstruction.settings import Position
 
+_GRID = 2.0 ** -np.array([14, 14, 14, 14, 20, 16])  # results are multiples of it: 0.06 um for a place
+
 
 class Positions(NamedTuple):
     """Place of each peak at the surface; NaN without light on top."""
@@ -60,7 +62,9 @@ def positions(
         int(settings.max_steps), float(settings.min_area_pe),
     )  # fmt: skip
     dtype = np.dtype(detector.light.top_height_mm.dtype)
-    return Positions(*found.astype(dtype).T)
+    # exponentials differ by a last bit from one processor to another: a correlation of 1e-16, too, is then 0
+    rounded = np.rint(found / _GRID) * _GRID + 0.0  # not -0
+    return Positions(*rounded.astype(dtype).T)
 
 
 def _lit(area_pe: Float[Array, "top"], live: Array) -> Array:
