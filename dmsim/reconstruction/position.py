@@ -62,7 +62,7 @@ def positions(
         int(settings.max_steps), float(settings.min_area_pe),
     )  # fmt: skip
     dtype = np.dtype(detector.light.top_height_mm.dtype)
-    # exponentials differ by a last bit from one processor to another: a correlation of 1e-16, too, is then 0
+    # the fit can differ by a last bit from one processor to another: a correlation of 1e-16, too, is then 0
     rounded = np.rint(found / _GRID) * _GRID + 0.0  # not -0
     return Positions(*rounded.astype(dtype).T)
 

@@ -19,6 +19,7 @@ N_EVENTS = 5
 OLDER = {  # environment of a process that works as on a processor without AVX
     "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
     "NUMBA_CPU_NAME": "nehalem",
+    "NUMBA_CPU_FEATURES": "",  # or numba takes those of the real processor
     # names before and from numpy 2.4 on
     "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX X86_V3 X86_V4 AVX512_ICL",
 }
