@@ -222,7 +222,15 @@ def both_gradients(reading, leaves, metric, which, others, *, n_nodes):
     quantile = (np.arange(n_nodes) + 0.5) / n_nodes
     noise = np.log(quantile / (1 - quantile))
     numbers = hard_pairs if metric == "has_pair" else lambda s: hard(s)[0]
-    found = np.array([numbers(shifted(settings, direction, step))[metric] for step in scale * noise])
+    steps = scale * noise
+    if which == "gap":  # shorter gaps than both extensions are refused; the metric is the same from here on
+        steps = np.maximum(steps, -450.0)
+    # nor are thresholds below 0, where the metrics are those at 0
+    moved = [
+        jax.tree.map(lambda x, d: max(x, 0.0) if d else x, shifted(settings, direction, step), direction)
+        for step in steps
+    ]
+    found = np.array([numbers(at)[metric] for at in moved])
     reference = np.mean(found * np.tanh(noise / 2)) / scale
     ours = float(reading.along(settings, only, reading.data, (direction, reading.still[1]))[metric])
     return ours, reference, scale
