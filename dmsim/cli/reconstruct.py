@@ -87,10 +87,6 @@ def run(args: argparse.Namespace) -> int:
         inputs={"records": source.digest},
         precision=precision_of(detector),
     )
-    is_new = not args.out.exists()
-    claim(args.out, provenance, overwrite=args.overwrite)
-    for warning in warnings:
-        print(f"dmsim: warning: {warning}", file=sys.stderr)
     job = Job(
         records=str(args.input.resolve()),
         out=str(args.out.resolve()),
@@ -99,15 +95,21 @@ def run(args: argparse.Namespace) -> int:
         is_stream=is_stream,
         n_chunks=source.n_chunks,
     )
-    with lock(args.out, shared=args.chunks is not None):
-        work = Run(job, n_workers=args.workers or 1, scheduler=args.scheduler, retries=args.retries)
+    is_part = len(chunks) < source.n_chunks  # others may be at the rest, in the same folder
+    is_new = not args.out.exists()
+    args.out.mkdir(parents=True, exist_ok=True)
+    with lock(args.out, shared=is_part):
         try:
+            claim(args.out, provenance, overwrite=args.overwrite)
+            for warning in warnings:
+                print(f"dmsim: warning: {warning}", file=sys.stderr)
+            work = Run(job, n_workers=args.workers or 1, scheduler=args.scheduler, retries=args.retries)
             result = work.do(chunks)
         except ValueError:
-            if is_new and not any(args.out.rglob("*.parquet")):
+            if is_new and not is_part and not any(args.out.rglob("*.parquet")):
                 shutil.rmtree(args.out)
             raise
-        if args.chunks is not None and len(chunks) < source.n_chunks:
+        if is_part:
             print(f"Chunks {args.chunks} of {source.n_chunks} are done: give the command without --chunks.")
             return 1 if result.set_aside else 0
         figure = figure_of(args.out, detector, anew=bool(result.n_done))
@@ -119,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.workers is not None and args.scheduler is not None:
         raise ValueError("--workers with --scheduler: the cluster has its own workers, give one of both")
+    if args.overwrite and args.chunks is not None:
+        raise ValueError("--overwrite with --chunks would clear what other jobs have done: give one of both")
     if args.workers is not None and not 1 <= args.workers <= 1024:
         raise ValueError(f"--workers is {args.workers}: must be 1 to 1024")
     if not 0 <= args.retries <= 100:

@@ -147,10 +147,11 @@ def _expectations(weight, area, saturated, mu, mean, excess) -> tuple[np.ndarray
     return out[0], out[1], out[2]
 
 
-def digest(*arrays: np.ndarray) -> str:
-    """Key of arrays' values, to keep what was made from them."""
+def digest(*values: np.ndarray | str) -> str:
+    """Key of arrays and words, to keep what was made from them."""
     sha = hashlib.sha256()
-    for array in arrays:
-        sha.update(str(array.shape).encode())
+    for value in values:
+        array = np.asarray(value)
+        sha.update(f"{array.shape} {array.dtype}".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()

@@ -65,7 +65,7 @@ def build_events(
     """
     from dmsim.reconstruction.host import events as host  # noqa: PLC0415  numba only when it is used
 
-    chosen_settings = (settings or Settings()).events
+    chosen_settings = (settings or Settings()).for_host(detector).events
     if n_events is None:
         if windows is None:
             windows = event_windows(detector, peaks, chosen_settings)

@@ -66,8 +66,8 @@ _tables: OrderedDict[str, LightTable] = OrderedDict()
 def light_table(detector: Detector) -> LightTable:
     """Table of this detector. Kept for the next call with the same light response."""
     light, geometry = detector.light, detector.geometry
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((light, geometry.radius_mm, geometry))]
-    key = digest(*leaves)
+    leaves, rest = jax.tree.flatten((light, geometry))
+    key = digest(*map(np.asarray, leaves), str(rest))  # a map's range and scale are in the tree's structure
     if key not in _tables:
         _tables[key] = _made(light, geometry)
         while len(_tables) > _KEPT:

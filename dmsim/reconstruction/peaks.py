@@ -101,7 +101,7 @@ def peaks_of(
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}: choose from {', '.join(BACKENDS)}")
-    settings = (settings or Settings()).resolved(detector)
+    settings = (settings or Settings()).for_host(detector)
     n_sensors, gains = detector.light.sensors.n_sensors, gains_of(detector)
     n_first = free_samples(detector, settings.hits)
     pulses = measure_pulses(settings.hits, table, n_first=n_first, backend=backend)

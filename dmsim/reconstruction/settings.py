@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import equinox as eqx
+import jax
 import numpy as np
+from jax.core import Tracer
 
 from dmsim.detector import Detector
 
@@ -244,6 +246,7 @@ class Settings(eqx.Module):
         hits, classes, splitting = self.hits, self.classification, self.splitting
         if hits.threshold_adc is None:
             hits = replaced(hits, threshold_adc=float(detector.electronics.zle_threshold_adc))
+        assert hits.threshold_adc is not None
         if hits.baseline_clip_adc is None:
             hits = replaced(hits, baseline_clip_adc=max(hits.threshold_adc / 2, 0.5))
         if classes.s1_min_coincidence is None:
@@ -252,6 +255,17 @@ class Settings(eqx.Module):
             few = detector.light.sensors.n_sensors < FEW_SENSORS
             splitting = replaced(splitting, method="local_minimum" if few else "natural_breaks")
         return replaced(self, hits=hits, classification=classes, splitting=splitting)
+
+    def for_host(self, detector: Detector) -> "Settings":
+        """Resolved, with plain numbers in place of JAX's: what the hard reading works with.
+
+        Raises:
+            ValueError: if a value is being traced: only the soft reading has gradients.
+        """
+        resolved = self.resolved(detector)
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(resolved)):
+            raise ValueError("settings are traced by JAX: the hard reading has no gradient, take mode 'soft'")
+        return settings_from(resolved.as_dict())
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values by section and name, for provenance; `settings_from` reads them back."""
@@ -339,9 +353,10 @@ def _check(section: str, field: Field, value: Any) -> None:
     if several and (not isinstance(value, tuple) or not value):
         raise ValueError(f"{where} is {value!r}: must be a list of at least one number")
     whole = field.metadata.get("static", False)
-    numbers: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+    numbers: tuple[Any, ...] = value if several and isinstance(value, tuple) else (value,)
     for one in numbers:
-        if isinstance(one, bool | str) or (whole and not isinstance(one, int | np.integer)):
+        is_number = isinstance(one, int | float | np.number) or hasattr(one, "dtype")
+        if isinstance(one, bool) or not is_number or (whole and not isinstance(one, int | np.integer)):
             raise ValueError(f"{where} is {value!r}: must be a {'whole ' if whole else ''}number")
         if _concrete(one) and not (math.isfinite(one) and limits["low"] <= one <= limits["high"]):
             unit = f" {limits['unit']}" if limits["unit"] else ""

@@ -93,6 +93,9 @@ class Waveforms(NamedTuple):
         return self.area_per_channel.sum(axis=1) * self.scale
 
 
+_MOST_UNITS = 2**31 - 1  # a sample's product with them is made of 32-bit factors
+
+
 class Gains(NamedTuple):
     """Conversion of each sensor, quantised once."""
 
@@ -106,12 +109,23 @@ class Gains(NamedTuple):
 
 
 def gains_of(detector: Detector) -> Gains:
-    """Conversion to PE of each sensor; those of zero efficiency or gain are ignored."""
+    """Conversion to PE of each sensor; those of zero efficiency or gain are ignored.
+
+    Raises:
+        ValueError: if a gain is so low that its conversion does not fit 31 bits.
+    """
     sensors = detector.light.sensors
     adc_per_pe = np.broadcast_to(np.asarray(detector.electronics.adc_per_pe, np.float64), sensors.n_sensors)
     live = (adc_per_pe > 0) & (np.asarray(sensors.efficiency) > 0)
     # 36,000 at 117 ADC samples a PE: quantised to 1.4e-5
-    units = np.rint(ADC_PER_COUNT / PE_PER_UNIT / np.where(live, adc_per_pe, 1.0)).astype(np.int64)
+    units = np.rint(ADC_PER_COUNT / PE_PER_UNIT / np.where(live, adc_per_pe, 1.0))
+    if not (units < _MOST_UNITS).all():
+        lowest = float(adc_per_pe[live].min())
+        raise ValueError(
+            f"adc_per_pe is {lowest:g} ADC samples a photoelectron: must be at least "
+            f"{ADC_PER_COUNT / PE_PER_UNIT / _MOST_UNITS:.2g}"
+        )
+    units = units.astype(np.int64)
     return Gains(np.where(live, np.maximum(units, 1), 0), sensors.n_top)
 
 

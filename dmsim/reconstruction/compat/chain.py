@@ -56,7 +56,7 @@ def find(
         raise ValueError(
             f"pe_per_adc has {len(pe_per_adc)} channels: detector {detector.name} has {sensors.n_sensors}"
         )
-    settings = (settings or Settings()).resolved(detector)
+    settings = (settings or Settings()).for_host(detector)
     return find_with(settings, raw_records, pe_per_adc=pe_per_adc, n_top=sensors.n_top, chunk_ns=chunk_ns)
 
 

@@ -74,7 +74,7 @@ def peaks_of(
     Raises:
         ValueError: as `find_peaks`.
     """
-    settings = (settings or Settings()).resolved(detector)
+    settings = (settings or Settings()).for_host(detector)
     to_pe, n_top = gains(detector), detector.light.sensors.n_top
     found = find_with(settings, raw_records, pe_per_adc=to_pe, n_top=n_top, chunk_ns=chunk_ns)
     signal = signals(found.peaks, settings)

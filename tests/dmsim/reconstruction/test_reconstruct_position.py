@@ -172,6 +172,20 @@ def test_table_is_the_pattern(random, name):
         np.testing.assert_allclose(out[0], log_share[table.live], atol=1e-3)
 
 
+def test_maps_of_equal_values_and_another_range_have_tables_of_their_own(detector):
+    from dmsim.detector.maps import GridMap
+
+    values = jnp.linspace(0.5, 1.5, 16).reshape(4, 4)
+
+    def table(half):
+        grid = GridMap(values, ("x", "y"), (-half, -half), (half, half))
+        light = eqx.tree_at(lambda d: d.light.s2_map, detector, grid, is_leaf=lambda leaf: leaf is None)
+        return light_table(light)
+
+    assert table(600.0) is table(600.0)
+    assert table(600.0) is not table(300.0)
+
+
 def test_stays_inside_at_the_wall(detector, random):
     radius = float(detector.geometry.radius_mm)
     xy = places(random, 100, radius, radius - 1)

@@ -32,6 +32,10 @@ def test_settings_from_a_file(tmp_path):
         ("merging.gap_ns = [1.0]", "7 and 1 values: must be equal"),
         ("merging.log10_area = 1.0", "must be a list"),
         ("splitting.method = 'magic'", "splitting.method is 'magic': choose from auto, natural_breaks, "),
+        ("clustering.gap_ns = [700.0]", r"clustering.gap_ns is \(700.0,\): must be a number"),
+        ("clustering.gap_ns = {a = 1}", "must be a number"),
+        ("hits.threshold_adc = 2020-01-01", "must be a number"),
+        ("hits.baseline_samples = [3, 4]", "must be a whole number"),
         ("clustering.gap_ns = ", "is not TOML"),
     ],
 )
@@ -110,3 +114,15 @@ def test_classes(area, top, rise, sensors, coincidence, expected):
     }
     columns = {name: np.array([value]) for name, value in one.items()}
     assert classify(Classification(s1_min_coincidence=3), **columns).tolist() == [expected]
+
+
+def test_what_an_optimiser_gives_is_settings_for_the_hard_reading():
+    detector = load_detector("xenonnt")
+    settings = Settings().resolved(detector)
+    stepped = jax.tree.map(jax.numpy.asarray, settings)
+    assert stepped.for_host(detector) == settings_from(
+        jax.tree.map(lambda x: float(np.float32(x)), settings).as_dict()
+    )
+    assert all(isinstance(leaf, float) for leaf in jax.tree.leaves(stepped.for_host(detector)))
+    with pytest.raises(ValueError, match="take mode 'soft'"):
+        jax.jit(lambda s: s.for_host(detector).clustering.gap_ns)(settings)
