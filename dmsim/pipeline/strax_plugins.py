@@ -4,7 +4,8 @@
                                      -> peaklets, lone_hits      (in place of straxen's, where asked for)
 
 `dmsim_raw_records` are the same records, in chunks that end in silences long enough that no peak reaches over
-a border: peaks and events do not depend on how a run was cut.
+a border: peaks and events do not depend on how a run was cut, but for events whose joined windows are
+longer than the overlap that strax carries over a border (10 ms).
 """
 
 import multiprocessing

@@ -76,8 +76,8 @@ class Windows(NamedTuple):
 class Waveforms(NamedTuple):
     """What the records hold inside each window. Peak i has samples offset[i] to offset[i + 1] at full width.
 
-    Sample k of peak i begins at start_ns[i] + k dt. Every sample that was read out counts, above threshold
-    or not.
+    Sample k of peak i begins at start_ns[i] + k dt. Every sample of the records counts, above threshold or
+    not, up to where `without_tails` ended them.
     """
 
     offset: Int[np.ndarray, "peak+1"]  # int64

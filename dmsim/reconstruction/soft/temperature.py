@@ -36,8 +36,6 @@ class Temperature(eqx.Module):
     position_pe: float = _scale(1.0, "PE", "area on the top array, from which a position is given")
     drift_ns: float = _scale(500.0, "ns", "drift time of a pair against its bounds")
     trigger_pe: float = _scale(5.0, "PE", "area of a triggering S2")
-    trigger_proximity: float = _scale(1e-4, "1/(ms mm)", "proximity score of a triggering S2")
-    ambiguous_pe: float = _scale(2.0, "PE", "alternate against the main signal")
 
     def __check_init__(self) -> None:
         for field in fields(self):
