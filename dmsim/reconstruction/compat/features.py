@@ -1,9 +1,9 @@
 """What hits say about a peak: how many, how close to its maximum, and how they follow each other."""
 
-import numba
 import numpy as np
 
 from dmsim.reconstruction.compat.intervals import CACHED, container_of, end_ns, touching
+from dmsim.reconstruction.host.jit import njit
 from dmsim.reconstruction.settings import Coincidence
 from dmsim.strax_layout import SUM_CHANNEL
 
@@ -33,7 +33,7 @@ def add_hit_features(peaks: np.ndarray, hitlets: np.ndarray, settings: Coinciden
     peaks["n_hits"] = window[:, 1] - window[:, 0]
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _coincidence(apex, channel, maximum, left, right, n_channels):
     """Channels with a hit near each maximum.
 
@@ -56,7 +56,7 @@ def _coincidence(apex, channel, maximum, left, right, n_channels):
     return count
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _differences(apex, channel, holder, n_peaks):
     """Largest and smallest time between the apexes of hits, first and last channel; of hits wholly inside."""
     largest, smallest = np.full(n_peaks, -1, np.int32), np.full(n_peaks, -1, np.int32)

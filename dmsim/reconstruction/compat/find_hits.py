@@ -1,9 +1,9 @@
 """records -> hits, and records with nothing left outside of hits."""
 
-import numba
 import numpy as np
 
 from dmsim.reconstruction.compat.intervals import CACHED
+from dmsim.reconstruction.host.jit import njit
 from dmsim.strax_layout import HIT_DTYPE
 
 _HITS_ONLY = 2  # strax's ReductionLevel
@@ -26,7 +26,7 @@ def find_hits(records: np.ndarray, threshold_adc: np.ndarray, threshold_rms: np.
         hits = np.concatenate([hits, np.zeros(len(hits), HIT_DTYPE)])
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _find(records, threshold_adc, threshold_rms, hits, row, n, max_time):
     """Hits of records from `row` on, behind the first n; stops where a record might not fit."""
     n_samples = records["data"].shape[1]
@@ -85,7 +85,7 @@ def cut_outside(
     records["reduction_level"] = _HITS_ONLY
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _blank(records, hits, before, after, left, right):
     n_samples = records["data"].shape[1]
     keep = np.zeros((len(records), n_samples), np.bool_)

@@ -1,7 +1,8 @@
 """Intervals in time: sorting, containment and touching, with strax's conventions. Ends are exclusive."""
 
-import numba
 import numpy as np
+
+from dmsim.reconstruction.host.jit import njit
 
 CACHED = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -24,7 +25,7 @@ def by_time(rows: np.ndarray) -> np.ndarray:
     return rows[np.lexsort((channel, time))]
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def overlap(a, n_a, b, n_b):
     """Where [a, a + n_a) and [b, b + n_b) overlap, counted from a and from b; zeros if they do not."""
     first, last = max(a, b), min(a + n_a, b + n_b)
@@ -33,7 +34,7 @@ def overlap(a, n_a, b, n_b):
     return first - a, last - a, first - b, last - b
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def container_of(start, end, container_start, container_end):
     """Number of the disjoint container that holds the whole of each interval, or -1. All sorted by start."""
     found = np.full(len(start), -1, np.int32)
@@ -48,7 +49,7 @@ def container_of(start, end, container_start, container_end):
     return found
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def touching(start, end, container_start, container_end):
     """First and (exclusive) last interval that touch each container, both sorted by start.
 

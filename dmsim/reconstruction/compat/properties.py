@@ -1,9 +1,9 @@
 """Deciles, widths, centre and area fraction top of summed waveforms."""
 
-import numba
 import numpy as np
 
 from dmsim.reconstruction.compat.intervals import CACHED, end_ns
+from dmsim.reconstruction.host.jit import njit
 from dmsim.strax_layout import N_WIDTHS
 
 _HALF = np.linspace(0, 1, N_WIDTHS)[1:] / 2
@@ -40,7 +40,7 @@ def describe(peaks: np.ndarray, *, n_top: int, rows: np.ndarray | None = None) -
             peaks["area_fraction_top"][rows] = np.where(area > 0, top / area, np.float32(np.nan))
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _fraction_times(data, length, area, fractions):
     """Samples after which each fraction of the area is reached, with decimals.
 
@@ -68,7 +68,7 @@ def _fraction_times(data, length, area, fractions):
     return times
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _centers(data, length, dt, time):
     """Area-weighted mean time in single precision, cut to whole ns; the start where samples sum to zero."""
     center = np.zeros(len(time), np.int64)
@@ -84,7 +84,7 @@ def _centers(data, length, dt, time):
     return center
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _top_areas(per_channel, rows, n_top):
     top = np.zeros(len(rows), np.float32)
     for k in range(len(rows)):

@@ -1,9 +1,9 @@
 """raw_records -> records: baseline off, upright, integrated; fragments linked into pulses."""
 
-import numba
 import numpy as np
 
 from dmsim.reconstruction.compat.intervals import CACHED
+from dmsim.reconstruction.host.jit import njit
 from dmsim.strax_layout import raw_record_dtype, record_dtype
 
 _COPIED = ("time", "length", "dt", "channel", "pulse_length", "record_i")
@@ -61,7 +61,7 @@ def _check(raw: np.ndarray) -> None:
         raise ValueError(f"raw_records are not sorted by time: row {row} starts before the one above it")
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _subtract(raw_data, records, n_channels, baseline_samples):
     """Fill data, baseline, baseline_rms and area of records; the first row that cannot be, or -1.
 
@@ -107,7 +107,7 @@ def _subtract(raw_data, records, n_channels, baseline_samples):
     return -1
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def links(records):
     """Rows of the fragment before and after each in its pulse, -1 if there is none.
 

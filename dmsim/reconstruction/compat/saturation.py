@@ -1,9 +1,9 @@
 """Samples at the digitiser's floor, restored from the shape that the other sensors saw."""
 
-import numba
 import numpy as np
 
 from dmsim.reconstruction.compat.intervals import CACHED, end_ns, overlap, touching
+from dmsim.reconstruction.host.jit import njit
 from dmsim.reconstruction.settings import Saturation
 
 
@@ -41,7 +41,7 @@ def restore(
     return rows
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _restore(time, length, dt_of, saturated, ranges, records, pe_per_adc, longest, n_reference, n_least):
     dt = np.int64(records["dt"][0])
     # of each channel at most so many fragments, by the longest peak: one more replaces the lowest row
@@ -88,7 +88,7 @@ def _restore(time, length, dt_of, saturated, ranges, records, pe_per_adc, longes
                 )  # fmt: skip
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _channel(records, wave, others, rows, to_pe, start, n, dt, n_reference, n_least):
     """One channel of one peak: from its first full sample on, the others' shape at its own scale."""
     if rows[0] < 0:
@@ -127,7 +127,7 @@ def _channel(records, wave, others, rows, to_pe, start, n, dt, n_reference, n_le
             records["area"][row] = area
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _replace(data, first, last, shape, scale):
     """Samples `first` to `last` by the scaled shape; bits by which the fragment is then coarser, its sum."""
     highest = scale * shape.max()

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-import numba
 import numpy as np
 
 from dmsim.reconstruction.compat.intervals import CACHED, by_time
+from dmsim.reconstruction.host.jit import njit
 from dmsim.reconstruction.settings import Splitting
 from dmsim.strax_layout import SUM_CHANNEL
 
@@ -82,7 +82,7 @@ def goodness_threshold(peaks: np.ndarray, settings: Splitting) -> np.ndarray:
     return slow * of_s2 + (1 - slow) * of_s1
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _natural_breaks(data, length, dt, large, limit, wing_ns):
     """Rows (peak, first sample, last sample) of the pieces, and the goodness of every large peak.
 
@@ -124,7 +124,7 @@ def _natural_breaks(data, length, dt, large, limit, wing_ns):
     return cuts[:n_cuts], goodness
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _spread(wave, out):
     """Sum of squared deviations from the mean of the samples so far; negative samples count as zero."""
     mean = weights = total = 0.0
@@ -140,7 +140,7 @@ def _spread(wave, out):
         out[i] = total
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _moving_average(wave, n, wing, out):
     """Mean over `wing` samples either side. The first sample never leaves the sum, as strax has it."""
     total, count = np.float32(0), wing
@@ -157,7 +157,7 @@ def _moving_average(wave, n, wing, out):
         out[s] = total / count
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _local_minima(data, length, dt, large, height, ratio):
     """Rows (peak, first sample, last sample) of the pieces; a goodness is not defined and 0.
 

@@ -1,9 +1,9 @@
 """Waveform of each peak, summed over its hits' integration windows, and squeezed into 200 samples."""
 
-import numba
 import numpy as np
 
 from dmsim.reconstruction.compat.intervals import CACHED, overlap
+from dmsim.reconstruction.host.jit import njit
 from dmsim.strax_layout import N_WAVEFORM
 
 
@@ -41,7 +41,7 @@ def sum_waveforms(
     )  # fmt: skip
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _sum(
     rows, time, length, dt_of, area, per_channel, saturated, n_saturated, data, data_top, data_start,
     hitlets, records, before, after, pe_per_adc, n_top,
@@ -82,7 +82,7 @@ def _sum(
         n_saturated[p] = saturated[p].sum()
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _add(h, start, n, total, top, is_top, hitlets, records, before, after, to_pe):
     """Add a hit's waveform to that of a peak; its area there, and whether it is saturated.
 
@@ -120,7 +120,7 @@ def _add(h, start, n, total, top, is_top, hitlets, records, before, after, to_pe
     return here, full
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _squeeze(n, dt, total, top, data, data_top, data_start):
     """Store a waveform in at most 200 samples; what is left over of a coarser sample at the end is lost."""
     factor = -(-n // N_WAVEFORM)

@@ -1,9 +1,9 @@
 """hits -> peaks' windows, and what each hit integrates."""
 
-import numba
 import numpy as np
 
 from dmsim.reconstruction.compat.intervals import CACHED, container_of, end_ns
+from dmsim.reconstruction.host.jit import njit
 from dmsim.reconstruction.settings import Clustering
 from dmsim.strax_layout import SUM_CHANNEL, peak_dtype
 
@@ -37,7 +37,7 @@ def find_peaks(hits: np.ndarray, pe_per_adc: np.ndarray, settings: Clustering) -
     return peaks
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _group(hits, pe_per_adc, gap_ns, left, right, max_duration, min_sensors):
     """Start, end, largest gap, area and area per channel of each group that is kept.
 
@@ -131,7 +131,7 @@ def integration_bounds(
         _bounds(hits, records, *excluded, *extension_ns, within_record, n_channels)
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def _bounds(hits, records, start, end, left, right, within_record, n_channels):
     begin, stop = np.empty(len(hits), np.int64), np.empty(len(hits), np.int64)
     last = np.full(n_channels, -1, np.int64)
@@ -160,7 +160,7 @@ def _bounds(hits, records, start, end, left, right, within_record, n_channels):
         hits["right_integration"][h] = (stop[h] - records["time"][row]) // records["dt"][row]
 
 
-@numba.njit(**CACHED)
+@njit(**CACHED)
 def integrate_lone(hits, records):
     """Area of each hit between its bounds, in its record alone, ADC counts x samples."""
     for h in range(len(hits)):

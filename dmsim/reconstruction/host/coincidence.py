@@ -1,7 +1,8 @@
 """Host kernels that count sensors."""
 
 import numpy as np
-from numba import njit
+
+from dmsim.reconstruction.host.jit import njit
 
 
 @njit(cache=True, nogil=True)

@@ -4,12 +4,13 @@ import numba
 import numpy as np
 
 from dmsim.reconstruction import event_margins as margins
+from dmsim.reconstruction.host.jit import njit
 
 _NOTHING = -1
 _paired = numba.njit(margins.paired)  # the same expression as in the soft reading
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def proximity(time_ns, center_ns, area, x, y, window_ns, min_fraction, width):
     """Proximity score of each S2 [1/(ms mm)]: how much earlier S2s make it look like their aftermath.
 
@@ -52,7 +53,7 @@ def proximity(time_ns, center_ns, area, x, y, window_ns, min_fraction, width):
     return score
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def join_triggers(time_ns, end_ns, left_ns, right_ns):
     """Windows around triggers; those that overlap or touch are joined.
 
@@ -81,13 +82,13 @@ def join_triggers(time_ns, end_ns, left_ns, right_ns):
     return start[:n].copy(), end[:n].copy(), first[:n].copy(), count[:n].copy()
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _drift(time_ns, center, i, j):
     """Centre of j minus centre of i [ns]. Whole numbers first: absolute times do not fit a float."""
     return float(time_ns[j] - time_ns[i]) + (center[j] - center[i])
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _s1s(first, last, until, s2, time_ns, end_ns, center, area, signal, longest_ns):
     """Largest S1 of an event and the next, of those that the main S2 could belong to."""
     main, other = _NOTHING, _NOTHING
@@ -105,7 +106,7 @@ def _s1s(first, last, until, s2, time_ns, end_ns, center, area, signal, longest_
     return main, other
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _other_s2(first, last, until, s1, s2, time_ns, end_ns, center, area, signal, longest_ns):
     """Largest S2 but the main one, of those that could belong to the main S1, or of all without one."""
     other = _NOTHING
@@ -118,7 +119,7 @@ def _other_s2(first, last, until, s1, s2, time_ns, end_ns, center, area, signal,
     return other
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _surroundings(first, last, until, s1, s2, time_ns, end_ns, center, area, signal, out):
     """Areas of S2s before and after the main one, and of unknown peaks before and between S1 and S2."""
     for i in range(first, last):
@@ -139,7 +140,7 @@ def _surroundings(first, last, until, s1, s2, time_ns, end_ns, center, area, sig
                 out[4] = max(out[4], area[i])
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def pair(first, last, window_end_ns, time_ns, end_ns, center, area, signal, longest_ns):
     """Main and alternate S1 and S2 of each event, and what lies around them.
 

@@ -1,7 +1,8 @@
 """Runs of samples over threshold."""
 
 import numpy as np
-from numba import njit
+
+from dmsim.reconstruction.host.jit import njit
 
 _NONE = -1
 START, END, LARGEST, CHANNEL, RECORD, PULSE, HEIGHT = range(7)  # columns of a hit

@@ -1,7 +1,8 @@
 """Areas and summed waveforms of windows."""
 
 import numpy as np
-from numba import njit
+
+from dmsim.reconstruction.host.jit import njit
 
 
 @njit(cache=True, nogil=True)

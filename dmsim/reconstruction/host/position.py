@@ -2,15 +2,16 @@
 
 import math
 
-import numba
 import numpy as np
+
+from dmsim.reconstruction.host.jit import njit
 
 _CONVERGED = 1e-6  # squared length of a step in standard deviations: 0.001 of one
 _BRIGHT = 0.1  # of the brightest sensor's area: those that choose where a fit starts
 _STIFFER, _LOOSER = 8.0, 0.25  # change of the damping after a step that failed, and that did not
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _spline(t, weights, slopes):
     """Weights of the four cubic B-splines at t in [0, 1] between the inner two, and their slopes."""
     u = 1 - t
@@ -24,7 +25,7 @@ def _spline(t, weights, slopes):
     slopes[3] = t * t / 2
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _read(splines, low, step, x, y, sensors, n, out):
     """Log share and its slopes along x and y of n sensors, at a place. `out` is [3, sensor]."""
     nodes = splines.shape[0]
@@ -56,7 +57,7 @@ def _read(splines, low, step, x, y, sensors, n, out):
                     out[2, s] += along_y * here
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _photons(area, mu, weight, most, step_pe):
     """Log of sum_k mu^k f_k(A) / k!, and the mean number of photons that it implies."""
     place = area / step_pe
@@ -71,7 +72,7 @@ def _photons(area, mu, weight, most, step_pe):
     return math.log(total), counted * mu / total
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _likelihood(area, expected, pattern, n, charge_pe, excess, weight, most, step_pe, table_pe, out):
     """Log likelihood of the lit sensors; slope and information about it into `out` (5 numbers).
 
@@ -101,7 +102,7 @@ def _likelihood(area, expected, pattern, n, charge_pe, excess, weight, most, ste
     return value
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _move(state, x, y, radius, damping):
     """Step of damped scoring, along the wall if the likelihood pulls outwards there; its squared length."""
     gx, gy, a, b, c = state[0], state[1], state[2], state[3], state[4]
@@ -118,7 +119,7 @@ def _move(state, x, y, radius, damping):
     return dx, dy, dx * gx + dy * gy
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _start(area, sensors, n, start_log_share):
     """Number of the starting place where the bright sensors' light is most likely."""
     brightest, n_bright = 0.0, 0
@@ -140,7 +141,7 @@ def _start(area, sensors, n, start_log_share):
     return chosen
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _quality(areas, expected, x, y, light, everyone, pattern, charge, tables, out):
     """Covariance and misfit at a place, from all live sensors, into out[2:6]."""
     splines, low, step = light
@@ -183,7 +184,7 @@ def _quality(areas, expected, x, y, light, everyone, pattern, charge, tables, ou
     out[5] = (excess_deviance + 2) / math.sqrt(max(spread, 1e-30))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _fit(areas, light, starts, start_log_share, radius, charge, tables, max_steps, everyone, room, out):
     splines, low, step = light
     charge_pe, excess, step_pe, table_pe, least_pe = charge
@@ -228,7 +229,7 @@ def _fit(areas, light, starts, start_log_share, radius, charge, tables, max_step
     _quality(areas, expected, x, y, light, everyone, pattern, charge, tables, out)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def fit(area_pe, live, light, starts, start_log_share, radius, charge, tables, max_steps, least_pe):
     """x, y, their errors, correlation and misfit of each peak; NaN where no light is left on top.
 

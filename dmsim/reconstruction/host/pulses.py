@@ -1,7 +1,8 @@
 """Which fragments make a pulse, and the baseline of each pulse."""
 
 import numpy as np
-from numba import njit
+
+from dmsim.reconstruction.host.jit import njit
 
 _NONE = -1
 _NARROW = 64  # values; quiet samples span some ten

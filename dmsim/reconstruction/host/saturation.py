@@ -1,7 +1,8 @@
 """Samples at the digitiser's floor, from what the other sensors saw."""
 
 import numpy as np
-from numba import njit
+
+from dmsim.reconstruction.host.jit import njit
 
 
 @njit(cache=True, nogil=True)

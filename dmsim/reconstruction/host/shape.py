@@ -1,7 +1,8 @@
 """Host kernel of times of area quantiles: one pass for the total, one for the crossings."""
 
 import numpy as np
-from numba import njit
+
+from dmsim.reconstruction.host.jit import njit
 
 
 @njit(cache=True, nogil=True)

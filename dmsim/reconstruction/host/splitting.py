@@ -1,7 +1,8 @@
 """Host kernels of splitting: natural breaks, and the sides of every local minimum."""
 
 import numpy as np
-from numba import njit
+
+from dmsim.reconstruction.host.jit import njit
 
 
 @njit(cache=True, nogil=True)

@@ -1,7 +1,8 @@
 """Hits of all sensors into windows."""
 
 import numpy as np
-from numba import njit
+
+from dmsim.reconstruction.host.jit import njit
 
 
 @njit(cache=True, nogil=True)

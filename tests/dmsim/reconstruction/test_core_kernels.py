@@ -183,3 +183,18 @@ def test_a_window_between_the_samples_of_two_records():
     pulses = measure_pulses(Hits(threshold_adc=15.0, baseline_clip_adc=7.5), table, n_first=8)
     waves = integrate(table, pulses, Gains(np.ones(6, np.int64), N_TOP), windows)
     assert (waves.area_per_channel / 64).tolist() == [[24, 20, 0, 0, 0, 0], [0, 20, 0, 0, 56, 0]]
+
+
+def test_compiled_code_is_not_kept_in_the_installed_package():
+    """Files unknown to the installer outlive the package, and hide the one installed in its place."""
+    from pathlib import Path
+
+    import dmsim
+    from dmsim.reconstruction.host import hits, jit
+
+    kernels = [value for value in vars(hits).values() if hasattr(value, "stats")]
+    assert kernels
+    for kernel in kernels:
+        kept = Path(kernel.stats.cache_path)
+        assert kept.is_relative_to(jit.cache_folder())
+        assert not kept.is_relative_to(Path(dmsim.__file__).parent)
