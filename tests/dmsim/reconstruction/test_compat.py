@@ -20,6 +20,7 @@ SETTINGS = tree.Settings(
     hits=tree.Hits(threshold_adc=15),
     classification=tree.Classification(s1_min_coincidence=3),
     saturation=UNCORRECTED,
+    splitting=tree.Splitting(method="natural_breaks"),
 )
 PE_PER_ADC = 0.0076 * np.array([1.0, 0.8, 1.1, 1.0, 0.9, 1.3, 0.0, 1.0, 1.0, 0.7, 1.0, 1.2])
 CASES = {
