@@ -149,11 +149,8 @@ def read_efficiencies(path: str | Path, n_sensors: int) -> np.ndarray:
         channel = channels(column["channel"].tolist(), n_sensors)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
-    if len(channel) != n_sensors or len(set(channel)) != n_sensors:
-        raise ValueError(
-            f"{path.name}: has {len(set(channel))} channels in {len(channel)} rows: must have each of "
-            f"{n_sensors} once"
-        )
+    if len(channel) != n_sensors:
+        raise ValueError(f"{path.name}: has {len(channel)} channels: must have each of {n_sensors} once")
     on = column.get("on", np.ones(n_sensors))
     if not np.isin(on, (0, 1)).all():
         raise ValueError(f"{path.name}: column on must hold 0 or 1")

@@ -51,14 +51,16 @@ def render(
         rounding; zero in saturated samples, as the physics has it.
     """
     dtype = charge_pe.dtype
+    samples = noise_rows(bank, place, electronics, noise, row=ROW)
     phase = time_ns - sample.astype(dtype) * electronics.sample_ns
+    # an empty slot's time is none: its pulse would overflow, and zero times infinity spoil the gradient
+    phase = jnp.where(position < samples.size, phase, 0)
     windows = sample_shares(
         phase,
         electronics,
         n_samples=electronics.pulse_samples,
         charge=charge_pe * electronics.adc_per_pe,
     )
-    samples = noise_rows(bank, place, electronics, noise, row=ROW)
     signal = _add_windows(jnp.zeros(samples.size, dtype), position, windows).reshape(samples.shape)
     full_scale = 2**electronics.n_bits - 1
     analogue = electronics.baseline_adc + samples - signal

@@ -103,8 +103,8 @@ def test_sensors_switched_off():
     [
         (read_efficiencies, "channel,gain\n0,1\n", "columns are 'channel, gain': use channel, with"),
         (read_efficiencies, "channel\n0\n", "use channel, with"),
-        (read_efficiencies, "channel,on\n0,1\n1,1\n", "has 2 channels in 2 rows: must have each of 3 once"),
-        (read_efficiencies, "channel,on\n0,1\n1,1\n1,1\n", "has 2 channels in 3 rows"),
+        (read_efficiencies, "channel,on\n0,1\n1,1\n", "has 2 channels: must have each of 3 once"),
+        (read_efficiencies, "channel,on\n0,1\n1,1\n1,1\n", "channel 1 is given twice"),
         (read_efficiencies, "channel,on\n0,1\n1,1\n3,1\n", "channel 3 does not exist"),
         (read_efficiencies, "channel,on\n0,1\n1,1\n0.5,1\n", "channel 0.5 does not exist"),
         (read_efficiencies, "channel,on\n0,1\n1,1\n2,2\n", "column on must hold 0 or 1"),
