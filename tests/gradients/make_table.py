@@ -23,8 +23,8 @@ The rules are those of `dmsim.relax`: *matched-normal* for counts, *pathwise* fo
 for the light's decay, *weight* for the number of hits and the choice of a sensor, *conditional* for zero
 suppression. A weight is exact for every sum over hits and whatever is linear in the samples. Where fewer than
 12 hits are expected it overstates the gradient of a sum's spread, by up to a factor 2; and it overstates sums
-of squared samples of lone pulses, as the last table shows. Hard decisions of the reconstruction have no
-gradient in this version.
+of squared samples of lone pulses, as the last table shows. The reconstruction's gradients are those of its
+soft reading: [](../physics/soft-reconstruction.md).
 
 Leaves that do not enter a level are listed below its table.
 """
@@ -103,6 +103,9 @@ def table(level: str, plan: levels.Plan, found: Iterable[tuple[str, list[harness
     for leaf, comparisons in found:
         squares += [c for c in comparisons if c.resolved and not plan.asserted(c)]
         asserted = [c for c in comparisons if plan.asserted(c)]
+        for c in asserted:
+            if not c.within(plan.budget):
+                print(f"{level}: beyond what the tests allow: {c}", file=sys.stderr, flush=True)
         if all(c.absent for c in asserted):
             absent.append(_short(leaf))
             continue
@@ -151,6 +154,7 @@ def main() -> None:
     """Run all plans and write the page."""
     page = HEAD.format(version=jax.__version__)
     for level, plan in levels.PLANS.items():
+        print(f"{level}: {plan.n_events:,} events", file=sys.stderr, flush=True)
         page += section(level, plan)
     page += cost()
     Path(__file__).parents[2].joinpath("docs", "reference", "gradients.md").write_text(page)
