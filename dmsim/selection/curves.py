@@ -74,6 +74,8 @@ class Curve:
         """The curve's value at x, in the unit of `of`. Gradient: exact."""
         xp = namespace(self.values, x)
         knots, values = self._places(), self.values
+        defined = ~xp.isnan(x)
+        x = xp.where(defined, x, self.knots[0])  # so that no NaN reaches the gradient
         if self.axis == "log":
             x = xp.log10(xp.maximum(x, self.knots[0]))
         # a sum over the knots in place of a search: every term is constant outside of its interval, so no
@@ -88,7 +90,7 @@ class Curve:
             else:  # cubic Hermite polynomial; both tangent terms vanish at t = 0 and at t = 1
                 tangents = slopes[i] * (t - 1) ** 2 * t + slopes[i + 1] * (t - 1) * t * t
                 total = total + step * t * t * (3 - 2 * t) + float(width) * tangents
-        return total
+        return xp.where(defined, total, xp.nan)
 
     def roughness(self) -> Float[Any, ""]:
         """Integral of the squared second derivative over the knots' range scaled to 0 .. 1.

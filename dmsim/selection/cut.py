@@ -1,9 +1,9 @@
 """What every cut is: a variable of the event between a lower and an upper threshold."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -18,13 +18,16 @@ MISSING = ("refuse", "fail", "pass")
 SIDES = ("low", "high")
 
 
+_C = TypeVar("_C", bound="AbstractCut")
+
 KINDS: dict[str, type["AbstractCut"]] = {}  # of cuts, by the name that files use
 
 
-def cut_kind(kind: str) -> Any:
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def cut_kind(kind: str) -> Callable[[type[_C]], type[_C]]:
     """Make a subclass of `AbstractCut` a frozen dataclass, a tree of its thresholds, and known to files."""
 
-    def mark(cls: type) -> type:
+    def mark(cls: type[_C]) -> type[_C]:
         cls = tree(leaves=SIDES)(dataclass(frozen=True, kw_only=True, eq=False)(cls))
         cls.KIND = kind
         KINDS[kind] = cls
@@ -95,7 +98,7 @@ class AbstractCut(ABC):
             return
         if is_concrete(low) and is_concrete(high) and not (np.asarray(low) < np.asarray(high)).any():
             raise ValueError(
-                f"{self._label}: low {low} {self.unit} is not below high {high} {self.unit}: nothing could pass"
+                f"{self._label}: low {low} is not below high {high} {self.unit}: nothing could pass"
             )
 
     @property
@@ -154,7 +157,8 @@ class AbstractCut(ABC):
             events: name -> array of each column that the cut needs, or what `reduce` made of them.
 
         Returns:
-            One array a side, in the order of `sides`; NaN where the variable is not defined.
+            One array a side, in the order of `sides`. Where it is not defined: inf if `missing` is "pass",
+            -inf if "fail", NaN if "refuse", which `check` finds.
 
         Gradient: exact in thresholds and columns.
         """
@@ -164,17 +168,19 @@ class AbstractCut(ABC):
             threshold = getattr(self, side)
             at = threshold.at(events) if isinstance(threshold, Curve) else threshold
             margins.append(variable - at if side == "low" else at - variable)
-        return margins
+        if self.missing == "refuse":
+            return margins
+        xp = namespace(*margins)
+        instead = xp.inf if self.missing == "pass" else -xp.inf
+        return [xp.where(xp.isnan(margin), instead, margin) for margin in margins]
 
     def passes(self, events: Columns) -> Bool[Any, "event"]:
-        """The hard reading. NaN fails, or passes where `missing` says so; `check` refuses it. Gradient: none."""
+        """The hard reading; a NaN does not pass. Gradient: none."""
         margins = self.margins(events)
         good = margins[0] > 0
         for margin in margins[1:]:
             good = good & (margin > 0)
-        if self.missing != "pass":
-            return good
-        return good | namespace(*margins).isnan(sum(margins[1:], margins[0]))
+        return good
 
     def log_acceptance(
         self, events: Columns, softness: float | Sequence[float] | Float[Any, "side"]
@@ -186,50 +192,52 @@ class AbstractCut(ABC):
             softness: > 0, unit of the variable; one, or one a side.
 
         Returns:
-            At most 0; for a NaN 0 where `missing` is "pass", else -inf.
+            At most 0; NaN where a margin is.
 
-        Gradient: exact.
+        Raises:
+            ValueError: if there are as many values of softness as neither one nor the sides.
+
+        Gradient: exact in thresholds and columns.
         """
         margins = self.margins(events)
-        xp = namespace(*margins, softness)
-        scales = [softness] * len(margins) if np.ndim(softness) == 0 else softness
+        scales: Any = [softness] * len(margins) if np.ndim(softness) == 0 else softness
         if len(scales) != len(margins):
             raise ValueError(f"{self._label}: {len(scales)} values of softness for {len(margins)} sides")
-        total = 0.0
-        for margin, scale in zip(margins, scales, strict=True):
-            defined = ~xp.isnan(margin)
-            held = xp.where(defined, margin, 0.0)  # so that no NaN reaches the gradient
-            absent = 0.0 if self.missing == "pass" else -xp.inf
-            total = total + xp.where(defined, log_sigmoid(held / scale), absent)
-        return total
+        terms = [log_sigmoid(margin / scale) for margin, scale in zip(margins, scales, strict=True)]
+        return sum(terms[1:], terms[0])
 
-    def roughness(self, scale: float = 1.0) -> Float[Any, ""]:
-        """Smoothness penalty: sum of the curves' roughness in units of scale squared; 0 without curves."""
-        return sum((curve.roughness() for curve in self.curves.values()), 0.0) / scale**2
+    def check_columns(self, events: Columns) -> None:
+        """Refuse events without a column that the cut needs.
+
+        Raises:
+            ValueError: names cut and column.
+        """
+        absent = [] if self.key in events else [name for name in self.columns if name not in events]
+        if absent:
+            raise ValueError(
+                f"{self._label} needs column {', '.join(absent)}: the events have "
+                f"{', '.join(sorted(events)) or 'none'}"
+            )
 
     def check(self, events: Columns) -> None:
         """Refuse events that the cut cannot judge.
 
         Raises:
-            ValueError: if a column is missing, or the variable or a threshold is NaN and `missing` is "refuse".
+            ValueError: if a column is missing, or a margin is NaN and `missing` is "refuse".
         """
-        if self.key not in events:
-            absent = [name for name in self.columns if name not in events]
-            if absent:
-                raise ValueError(
-                    f"{self._label} needs column {', '.join(absent)}: the events have "
-                    f"{', '.join(sorted(events)) or 'none'}"
-                )
+        self.check_columns(events)
         if self.missing != "refuse":
             return
         bad = np.isnan(np.sum([np.asarray(margin, float) for margin in self.margins(events)], axis=0))
         if bad.any():
             row = int(np.argmax(bad))
-            names = [name for name in self.columns if name in events and np.isnan(float(events[name][row]))]
-            what = f"{' and '.join(names)} is NaN" if names else f"its variable [{self.unit}] is not defined"
+            known = {name: float(events[name][row]) for name in self.columns if name in events}
+            names = [name for name, value in known.items() if np.isnan(value)]
+            at = ", ".join(f"{name} = {value:g}" for name, value in known.items())
+            what = f"{' and '.join(names)} is NaN" if names else f"it is not defined at {at}"
             raise ValueError(
-                f"{self._label}: {what} in row {row} ({int(bad.sum())} of {bad.size} events): leave them out, "
-                'or set missing = "fail" or "pass"'
+                f"{self._label}: {what} in row {row} ({int(bad.sum())} of {bad.size} events): leave such "
+                'events out, or set missing = "fail" or "pass"'
             )
 
     def with_thresholds(self, **thresholds: Threshold) -> Self:

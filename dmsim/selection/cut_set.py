@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from dmsim.selection.cut import AbstractCut
 from dmsim.selection.quantities import Columns
 from dmsim.selection.trees import tree
+from dmsim.selection.weighted import weighted_quantiles
 
 Softness = float | Mapping[str, Any]  # one for all, or by name: one, or one a side
 
@@ -153,13 +154,3 @@ def _spread(values: Float[np.ndarray, "event"], weights: Float[np.ndarray, "even
     mean = np.average(values, weights=weights)
     deviation = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
     return deviation if deviation > 0 else 1.0
-
-
-def weighted_quantiles(
-    values: Float[np.ndarray, "event"], weights: Float[np.ndarray, "event"], levels: Sequence[float]
-) -> Float[np.ndarray, "level"]:
-    """Values below which these shares of the weight lie, interpolated between events."""
-    order = np.argsort(values)
-    summed = np.cumsum(weights[order])
-    # each event's weight lies half below and half above it
-    return np.interp(levels, (summed - weights[order] / 2) / summed[-1], values[order])

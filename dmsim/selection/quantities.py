@@ -18,12 +18,12 @@ class Quantity(NamedTuple):
 
 
 def _ratio(a: Any, b: Any) -> Any:
-    """a / b, NaN where b is not positive."""
+    """Ratio, NaN where b is not positive."""
     xp = namespace(a, b)
     return xp.where(b > 0, a / xp.where(b > 0, b, 1.0), xp.nan)
 
 
-def _log10_ratio(a: Any, b: Any) -> Any:
+def log10_ratio(a: Any, b: Any) -> Any:
     """log10(a / b), NaN where one is not positive."""
     xp = namespace(a, b)
     good = (a > 0) & (b > 0)
@@ -41,7 +41,7 @@ QUANTITIES: dict[str, Quantity] = {
     "alt_s2_share": Quantity(
         ("alt_s2_pe", "s2_pe"), _alternate_share, "", "alternate S2 over the main one, 0 without one"
     ),
-    "log10_cs2_over_cs1": Quantity(("cs2_pe", "cs1_pe"), _log10_ratio, "dex", "log10(cS2 / cS1)"),
+    "log10_cs2_over_cs1": Quantity(("cs2_pe", "cs1_pe"), log10_ratio, "dex", "log10(cS2 / cS1)"),
 }
 
 

@@ -1,20 +1,23 @@
 """Cuts, curves and sets of cuts as pytrees of JAX, as soon as JAX is there."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar, cast
+
+_T = TypeVar("_T")
 
 _WAITING: list[tuple[type, tuple[str, ...], tuple[str, ...]]] = []
 
 
-def tree(*, leaves: tuple[str, ...]) -> Any:
+def tree(*, leaves: tuple[str, ...]) -> Callable[[type[_T]], type[_T]]:
     """Make a dataclass a pytree: `leaves` can be differentiated, its other fields are static.
 
     The registration waits until JAX is loaded and `register_trees` is called; every new cut calls it.
     """
 
-    def mark(cls: type) -> type:
-        static = tuple(field.name for field in fields(cls) if field.name not in leaves)
+    def mark(cls: type[_T]) -> type[_T]:
+        static = tuple(field.name for field in fields(cast(Any, cls)) if field.name not in leaves)
         _WAITING.append((cls, leaves, static))
         register_trees()
         return cls
