@@ -1,0 +1,135 @@
+"""What tuning hands back, and how it got there."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dmsim.selection import CutSet
+from inference.tuning.figures import Interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How cuts are tuned.
+
+    Attributes:
+        n_steps: Adam steps of each start, >= 1.
+        n_starts: the given cuts and n_starts - 1 others around them, >= 1.
+        softness: first and last, in spreads of the signal in each cut's own variable, > 0; geometric between.
+        learning_rate: first size of a step in the same spreads, > 0; a cosine takes it to 1 %.
+        start_spread: standard deviation of the other starts around the given one, in the same spreads, >= 0.
+        smoothness: times the curves' roughness in spreads of the signal (`CutSet.roughness`), taken off the
+            figure over its first value, >= 0.
+        fractions: of the events to tune on, to choose on, and to quote on; the last is not divided off where
+            held-out samples are given.
+        steps_per_check: between two looks at hard cuts on the events to choose on, >= 1.
+        patience: steps without a better hard figure after which tuning stops, in its second half.
+        n_bootstrap: draws behind each interval, > 1.
+    """
+
+    n_steps: int = 300
+    n_starts: int = 4
+    softness: tuple[float, float] = (0.4, 0.04)
+    learning_rate: float = 0.1
+    start_spread: float = 0.5
+    smoothness: float = 1e-5
+    fractions: tuple[float, float, float] = (0.5, 0.25, 0.25)
+    steps_per_check: int = 10
+    patience: int = 100
+    n_bootstrap: int = 200
+
+    def __post_init__(self):
+        for name in ("n_steps", "n_starts", "steps_per_check", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: must be 1 or more")
+        if self.n_bootstrap < 2:
+            raise ValueError(f"n_bootstrap is {self.n_bootstrap}: must be 2 or more")
+        if not (self.softness[0] >= self.softness[1] > 0):
+            raise ValueError(f"softness {self.softness} must fall from the first to the last, both above 0")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}: must be above 0")
+        if self.start_spread < 0 or self.smoothness < 0:
+            raise ValueError(
+                f"start_spread {self.start_spread} and smoothness {self.smoothness} must not be negative"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """Every look at the cuts while they were tuned; penalised figures."""
+
+    step: np.ndarray
+    softness: Float[np.ndarray, "look"]  # spreads of the signal
+    soft: Float[np.ndarray, "look start"]  # on the events tuned on
+    hard: Float[np.ndarray, "look start"]  # on the same
+    validation: Float[np.ndarray, "look start"]  # hard, on the events to choose on
+    efficiency: Float[np.ndarray, "look start"]  # hard, of all signal, on the events to choose on
+    obeyed: Bool[np.ndarray, "look start"]  # constraints, on the events to choose on
+    values: Float[np.ndarray, "look start parameter"]
+    cpu_s: Float[np.ndarray, "look"]  # since tuning began
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Hard cuts on events that neither steps nor choices have seen, without penalty."""
+
+    figure: Interval
+    given: Interval  # of the cuts that tuning was given
+    gain: Interval  # figure / given - 1, on the same bootstrap samples
+    kept: dict[str, float]  # expected events behind the cuts
+    kept_given: dict[str, float]
+    efficiency: float  # of all signal
+    efficiency_given: float
+    soft_hard_gap: float  # soft figure at the last softness / hard figure - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedCuts:
+    """Tuned hard cuts and an account of what was gained."""
+
+    cuts: CutSet
+    given: CutSet
+    names: tuple[str, ...]  # of the parameters
+    values: Float[np.ndarray, "parameter"]
+    values_given: Float[np.ndarray, "parameter"]
+    scale: Float[np.ndarray, "parameter"]  # what one spread of the signal is worth
+    held_out: HeldOut
+    improved: bool  # False: the given cuts are handed back
+    message: str  # what happened, in words
+    trajectory: Trajectory
+    n_gradients: int  # evaluations of the gradient on the events tuned on
+    n_hard: int  # evaluations of hard cuts
+    cpu_s: float
+    settings: Settings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Numbers and words for a JSON file; without the trajectory's parameters."""
+        track = {
+            f.name: np.asarray(getattr(self.trajectory, f.name)).tolist()
+            for f in dataclasses.fields(Trajectory)
+            if f.name != "values"
+        }
+        held_out = {
+            f.name: value._asdict() if isinstance(value, Interval) else value
+            for f in dataclasses.fields(HeldOut)
+            for value in [getattr(self.held_out, f.name)]
+        }
+        parameters = {
+            name: {"given": float(old), "tuned": float(new), "spread": float(scale)}
+            for name, old, new, scale in zip(
+                self.names, self.values_given, self.values, self.scale, strict=True
+            )
+        }
+        return {
+            "improved": self.improved,
+            "message": self.message,
+            "parameters": parameters,
+            "held_out": held_out,
+            "n_gradients": self.n_gradients,
+            "n_hard": self.n_hard,
+            "cpu_s": self.cpu_s,
+            "settings": dataclasses.asdict(self.settings),
+            "trajectory": track,
+        }
