@@ -41,3 +41,12 @@ def safe_hypot(x: Any, y: Any) -> Float[Any, "event"]:
     squared = x * x + y * y
     away = squared > 0
     return xp.where(away, xp.sqrt(xp.where(away, squared, 1.0)), squared)
+
+
+def stop_gradient(x: Any) -> Any:
+    """The value without its gradient; NumPy's have none."""
+    if namespace(x) is np:
+        return x
+    import jax  # noqa: PLC0415 - it is there already
+
+    return jax.lax.stop_gradient(x)

@@ -82,7 +82,8 @@ class Band(AbstractCut):
         high_percent: float | None = None,
         s1: str = "cs1_pe",
         s2: str = "cs2_pe",
-        **options: str,
+        missing: str = "refuse",
+        why: str = "",
     ) -> Self:
         """The cut on a reference population, such as simulated nuclear recoils.
 
@@ -97,7 +98,8 @@ class Band(AbstractCut):
             high_percent: in place of high.
             s1: column of the S1.
             s2: column of the S2.
-            options: `missing` and `why`.
+            missing: as for every cut.
+            why: as for every cut.
 
         Raises:
             ValueError: if fewer than 50 events lie around a knot.
@@ -121,13 +123,18 @@ class Band(AbstractCut):
                     f"{knot:g}: must be {_MIN_EVENTS} or more"
                 )
             rows.append(weighted_quantiles(ratio[mine], share[mine], np.array(PERCENTS) / 100).tolist())
-        thresholds = {
-            "low": low if low_percent is None else score_of_percent(low_percent),
-            "high": high if high_percent is None else score_of_percent(high_percent),
-        }
-        scores = tuple(score_of_percent(percent) for percent in PERCENTS)
-        reference = {"knots_s1": tuple(knots_s1), "scores": scores, "log10_ratio": tuple(map(tuple, rows))}
-        return cls(name, **reference, **thresholds, s1=s1, s2=s2, **options)
+        return cls(
+            name,
+            low=low if low_percent is None else score_of_percent(low_percent),
+            high=high if high_percent is None else score_of_percent(high_percent),
+            knots_s1=tuple(knots_s1),
+            scores=tuple(score_of_percent(percent) for percent in PERCENTS),
+            log10_ratio=tuple(map(tuple, rows)),
+            s1=s1,
+            s2=s2,
+            missing=missing,
+            why=why,
+        )
 
     @property
     def unit(self) -> str:

@@ -16,7 +16,7 @@ def weighted_quantiles(
     order = np.argsort(values)
     summed = np.cumsum(weights[order])
     # each event's weight lies half below and half above it
-    return np.interp(levels, (summed - weights[order] / 2) / summed[-1], values[order])
+    return np.interp(np.asarray(levels), (summed - weights[order] / 2) / summed[-1], values[order])
 
 
 def effective_events(weights: Float[np.ndarray, "event"]) -> float:
