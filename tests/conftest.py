@@ -26,6 +26,20 @@ mpl.use("Agg")  # no test opens a window
 _MOST_BYTES = 3 * 2**30  # of one worker, of which there may be four
 
 
+# what programs compute does not depend on it, and most of a test's time is compilation
+_QUICK_COMPILER = "--xla_backend_optimization_level=0"
+
+
+def pytest_configure(config):
+    """Compile quickly, as the subprocesses do that tests start; in the slow run as an installed dmsim does.
+
+    XLA_FLAGS=--xla_backend_optimization_level=3 gives the default run optimised code.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not config.getoption("--slow") and "xla_backend_optimization_level" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_QUICK_COMPILER}".strip()
+
+
 def pytest_unconfigure(config):
     if _OWN_CACHE is not None:
         shutil.rmtree(_OWN_CACHE, ignore_errors=True)
