@@ -126,19 +126,11 @@ def excesses(
     return out
 
 
-def obeyed(
-    constraints: Sequence[Constraint], broken: Sequence[tuple[Any, bool]], *, slack: float = 0.0
-) -> bool:
-    """Whether all excesses of `excesses` are within what is allowed.
-
-    Args:
-        constraints: all, in their order.
-        broken: their excesses.
-        slack: relative, >= 0, for what a finite sample leaves open.
-    """
+def obeyed(constraints: Sequence[Constraint], broken: Sequence[tuple[Any, bool]]) -> bool:
+    """Whether all excesses, in the order of `excesses`, are within what is allowed."""
     asked = [c for c in constraints if not isinstance(c, Bounds)]
     for c, (excess, equal) in zip(asked, broken, strict=True):
-        allowed = slack + (c.tolerance / c.value if isinstance(c, Efficiency) else 0.0)
+        allowed = c.tolerance / c.value if isinstance(c, Efficiency) else 0.0
         if (abs(excess) if equal else excess) > allowed:
             return False
     return True

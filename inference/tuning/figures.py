@@ -1,6 +1,7 @@
 """Figures of cuts on a table of events: soft, hard, and with bootstrap intervals."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,13 +29,13 @@ class Arrays(NamedTuple):
 class Figure(NamedTuple):
     """A figure of merit and the counts behind it."""
 
-    value: Float[Array, ""]
-    kept: Float[Array, "source"]  # expected events of each class behind the cuts
+    value: Any  # Float[Array, ""], of JAX or NumPy
+    kept: Any  # Float[Array, "source"]: expected events of each class behind the cuts
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Compiled figures of one kind of table: which rows are of which class is fixed."""
+    """Figures of an objective on tables with these classes."""
 
     objective: Objective
     names: tuple[str, ...]
@@ -99,11 +100,49 @@ class Evaluator:
         shifts = self.shifts(cuts, arrays, sizes, softness)
         return self._figure(passed, arrays, sizes, floor, shifts, penalised=penalised)
 
-    def hard(self, cuts: CutSet, arrays: Arrays, sizes, floor, softness, *, penalised: bool) -> Figure:
-        """Of hard cuts; nuisance parameters act through soft ones of this softness. Gradient: none."""
-        passed = acceptance.hard(side_margins(cuts, arrays.columns)).astype(arrays.weight.dtype)
-        shifts = self.shifts(cuts, arrays, sizes, softness)
-        return self._figure(passed, arrays, sizes, floor, shifts, penalised=penalised)
+    def hard(
+        self,
+        cuts: CutSet,
+        table: Table,
+        bins: np.ndarray,
+        shifts: Sequence[np.ndarray] = (),
+        *,
+        penalised: bool,
+    ) -> Figure:
+        """Of hard cuts, by NumPy. Gradient: none.
+
+        Args:
+            cuts: with plain numbers.
+            table: events.
+            bins: of the objective, of each event.
+            shifts: of the background with each nuisance parameter, through soft cuts.
+            penalised: with the finite sample's error.
+        """
+        passed = acceptance.hard(side_margins(cuts, table.columns))
+        n_sources, n_bins = len(self.names), self.objective.n_bins
+        place = (table.source * (n_bins + 1) + bins)[passed]
+        weight = table.weight[passed].astype(float)
+        kept, squares = (
+            np.bincount(place, w, minlength=n_sources * (n_bins + 1)).reshape(n_sources, n_bins + 1)
+            for w in (weight, weight**2)
+        )
+        signal = np.asarray(self.signal)
+        value = _figure_of_sums(
+            self.objective,
+            kept[signal, :n_bins].sum(0),
+            kept[~signal, :n_bins].sum(0),
+            squares[~signal, :n_bins].sum(0),
+            table.floor[~signal],
+            tuple(shifts),
+            penalised,
+        )
+        return Figure(value, jnp.asarray(kept.sum(1)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 6))
+def _figure_of_sums(objective, signal, background, squares, floor, shifts, penalised):
+    counts = objective.counts(signal, [background], squares, floor, shifts, penalised=penalised)
+    return objective(counts)
 
 
 class Interval(NamedTuple):
@@ -152,22 +191,22 @@ def bootstrap(
                 if (value // n_bins) >> number & 1:
                     kept[number, source, value % n_bins] += sums
     signal = np.asarray(evaluator.signal)
-    figures = np.zeros((len(passed), n_draws))
-    one = jax.jit(
-        jax.vmap(
-            lambda s, b, shift: objective(objective.counts(s, [b], 0.0, [0.0], shift, penalised=False)),
-            in_axes=(1, 1, None),
-        )
-    )
-    for number in range(len(passed)):
-        s, b = kept[number][signal].sum(0), kept[number][~signal].sum(0)
-        figures[number] = np.asarray(
-            one(jnp.asarray(s), jnp.asarray(b), [jnp.asarray(x) for x in shifts[number]])
-        )
-    return figures
+    figures = [
+        _figures_of_draws(objective, k[signal].sum(0), k[~signal].sum(0), tuple(shift))
+        for k, shift in zip(kept, shifts, strict=True)
+    ]
+    return np.asarray(figures)
 
 
-def interval(value: float, draws: np.ndarray) -> Interval:
+@functools.partial(jax.jit, static_argnums=0)
+def _figures_of_draws(objective, signal, background, shifts):
+    def one(s, b):
+        return objective(objective.counts(s, [b], 0.0, jnp.zeros(1), shifts, penalised=False))
+
+    return jax.vmap(one, in_axes=(1, 1))(signal, background)
+
+
+def interval(value: Any, draws: np.ndarray) -> Interval:
     """Value and central 68 % of the finite draws."""
     draws = draws[np.isfinite(draws)]
     low, high = np.quantile(draws, [0.16, 0.84]) if draws.size else (np.nan, np.nan)

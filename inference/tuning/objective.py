@@ -68,7 +68,7 @@ class Objective:
         signal: Any,
         backgrounds: Sequence[Any],
         squares: Any,
-        floor: Sequence[float],
+        floor: Any,
         shifts: Sequence[Any] = (),
         *,
         penalised: bool,
@@ -88,8 +88,7 @@ class Objective:
         for shift in shifts:
             variance = variance + shift**2
         if penalised:
-            one_event = float(np.sum(np.square(np.asarray(floor))))
-            variance = variance + squares + one_event
+            variance = variance + squares + jnp.sum(jnp.square(jnp.asarray(floor)))
         # no square root of zero: its gradient is not finite
         return Counts(signal, background, jnp.sqrt(jnp.maximum(variance, 1e-12)))
 

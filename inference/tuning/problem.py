@@ -1,5 +1,6 @@
 """One tuning: its events in parts, its parameters as a vector, its figures compiled."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -19,12 +20,11 @@ from inference.tuning.vector import Cuts, make_vector, side_margins
 
 
 class Part:
-    """Events of one part, as compiled functions take them."""
+    """Events of one part, for NumPy and for compiled functions."""
 
     def __init__(self, table: Table, evaluator: Evaluator):
-        self.table = table
+        self.table, self.bins = table, evaluator.objective.bin_of(table)
         self.arrays, self.sizes, self.floor = evaluator.arrays(table)
-        self.compiled: dict[tuple[str, bool], Callable] = {}
 
 
 class Problem:
@@ -65,7 +65,7 @@ class Problem:
         weight = table.weight[table.is_signal]
         _check_signal(self.cuts, signal, weight)
         self.constraints, self.settings = tuple(constraints), settings
-        self.scales = self.cuts.scales(signal, weight)
+        self.scales = {name: s.tolist() for name, s in self.cuts.scales(signal, weight).items()}
         self.spread = np.concatenate([self.scales[cut.name] for cut in self.cuts])
         self.vector = make_vector(self.cuts, self.scales, limits.bounds_of(constraints))
         self.evaluator = Evaluator(objective, table.names, table.signal)
@@ -74,35 +74,54 @@ class Problem:
         )
         self.n_hard = 0
 
-    def figure(self, kind: str, vector: Array, part: Part, arrays: Arrays, softness, *, penalised: bool):
-        """One figure, to be compiled: kind is "soft" or "hard". Gradient: of soft ones, exact."""
-        evaluate = getattr(self.evaluator, kind)
+    def soft(self, vector: Array, part: Part, arrays: Arrays, softness, *, penalised: bool) -> Figure:
+        """Figure of soft cuts; softness of each side. Gradient: exact."""
         cuts = self.vector.cuts(vector)
-        return evaluate(cuts, arrays, part.sizes, part.floor, softness, penalised=penalised)
+        return self.evaluator.soft(cuts, arrays, part.sizes, part.floor, softness, penalised=penalised)
 
-    def evaluate(self, kind: str, vectors: Array, part: Part, *, penalised: bool = True) -> Figure:
-        """Figures of several vectors, at the last softness."""
-        softness = jnp.asarray(self.settings.softness[1] * self.spread, jnp.float32)
-        if (kind, penalised) not in part.compiled:
+    def hard(self, vector: Array, part: Part, *, penalised: bool = True) -> Figure:
+        """Figure of hard cuts; what nuisance parameters do goes through soft ones of the last softness."""
+        self.n_hard += 1
+        cuts = self.vector.rebuild(np.asarray(self.vector.values(vector)))
+        shifts = self.shifts(vector, part) if part.table.tangents else ()
+        found = self.evaluator.hard(cuts, part.table, part.bins, shifts, penalised=penalised)
+        return Figure(*(np.asarray(part) for part in found))
 
-            def one(vector, arrays):
-                return self.figure(kind, vector, part, arrays, softness, penalised=penalised)
+    @property
+    def last_softness(self) -> Array:
+        """Of each side, in the unit of its cut."""
+        return jnp.asarray(self.settings.softness[1] * self.spread, jnp.float32)
 
-            part.compiled[kind, penalised] = jax.jit(
-                lambda vs, arrays: jax.lax.map(lambda v: one(v, arrays), vs)
-            )
-        if kind == "hard":
-            self.n_hard += len(vectors)
-        return jax.tree.map(np.asarray, part.compiled[kind, penalised](vectors, part.arrays))
+    @functools.cached_property
+    def opening(self) -> Callable[[Array], Array]:
+        """The direction that opens the cuts to the signal fastest, its largest component 1.
+
+        At an optimum the figure's gradient lies along that of the efficiency: no direction loses less.
+        """
+        part, signal = self.both, jnp.asarray(self.evaluator.signal)
+        # softer than the last: efficiency must have a slope everywhere along the way
+        softness = jnp.asarray(self.settings.softness[0] * self.spread, jnp.float32)
+
+        @jax.jit
+        def slope(vector, arrays):
+            def log_signal(v):
+                kept = self.soft(v, part, arrays, softness, penalised=False).kept
+                return jnp.log(jnp.sum(jnp.where(signal, kept, 0.0)))
+
+            found = jax.grad(log_signal)(vector)
+            size = jnp.max(jnp.abs(found))
+            return found / jnp.where(size > 0, size, 1.0)
+
+        return lambda vector: slope(vector, part.arrays)
 
     def broken(self, kept, part: Part):
         """By how much each constraint is broken. Gradient: exact."""
         evaluator = self.evaluator
         return limits.excesses(self.constraints, evaluator.names, evaluator.signal, part.table.expected, kept)
 
-    def obeyed(self, kept, part: Part, *, slack: float = 0.0) -> bool:
+    def obeyed(self, kept, part: Part) -> bool:
         """Whether all constraints are."""
-        return limits.obeyed(self.constraints, self.broken(kept, part), slack=slack)
+        return limits.obeyed(self.constraints, self.broken(kept, part))
 
     def efficiency(self, kept, part: Part):
         """Of all signal, from expected events of each class."""
@@ -118,8 +137,8 @@ class Problem:
 
     def shifts(self, vector: Array, part: Part) -> list[np.ndarray]:
         """Change of the background in each bin with each nuisance parameter, at the last softness."""
-        softness = jnp.asarray(self.settings.softness[1] * self.spread, jnp.float32)
-        found = self.evaluator.shifts(self.vector.cuts(vector), part.arrays, part.sizes, softness)
+        cuts = self.vector.cuts(vector)
+        found = self.evaluator.shifts(cuts, part.arrays, part.sizes, self.last_softness)
         return [np.asarray(shift) for shift in found]
 
     def renew(self, samples: Samples) -> None:
@@ -136,12 +155,12 @@ class Problem:
                 raise ValueError(f"resample gave {len(found)} events of {name!r}: {size} are needed")
             rows.append(found)
         fresh = Part(table.take(np.concatenate(rows)), self.evaluator)
-        self.tuning.table, self.tuning.arrays = fresh.table, fresh.arrays
+        self.tuning.table, self.tuning.bins, self.tuning.arrays = fresh.table, fresh.bins, fresh.arrays
 
     def passed(self, vector: Array, part: Part) -> np.ndarray:
         """Whether each event of the part's table passes."""
-        columns = {c: jnp.asarray(v) for c, v in part.table.columns.items()}
-        return np.asarray(acceptance.hard(side_margins(self.vector.cuts(vector), columns)))
+        cuts = self.vector.rebuild(np.asarray(self.vector.values(vector)))
+        return np.asarray(acceptance.hard(side_margins(cuts, part.table.columns)))
 
 
 def _check_signal(cuts: CutSet, signal, weight: np.ndarray) -> None:

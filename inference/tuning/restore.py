@@ -2,39 +2,15 @@
 
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from inference.tuning import constraints as limits
 from inference.tuning.constraints import Efficiency, MaxBackground
-from inference.tuning.problem import Part, Problem
+from inference.tuning.problem import Problem
 
 _FARTHEST = 4.0  # spreads of the signal
 _ROUNDS = 4  # constraints may pull against each other
-
-
-def opening(problem: Problem, part: Part, vector: Array) -> Float[Array, "parameter"]:
-    """The direction that opens the cuts to the signal fastest, its largest component 1.
-
-    At an optimum the figure's gradient lies along that of the efficiency, so that no direction loses less.
-    """
-    # softer than the last: efficiency must have a slope everywhere along the way
-    softness = jnp.asarray(problem.settings.softness[0] * problem.spread, jnp.float32)
-    signal = jnp.asarray(problem.evaluator.signal)
-
-    @jax.jit
-    def slope(vector, arrays):
-        def log_signal(v):
-            kept = problem.figure("soft", v, part, arrays, softness, penalised=False).kept
-            return jnp.log(jnp.sum(jnp.where(signal, kept, 0.0)))
-
-        return jax.grad(log_signal)(vector)
-
-    found = slope(vector, part.arrays)
-    size = jnp.max(jnp.abs(found))
-    return found / jnp.where(size > 0, size, 1.0)
 
 
 def restore(problem: Problem, vector: Array) -> Array:
@@ -45,14 +21,13 @@ def restore(problem: Problem, vector: Array) -> Array:
     Gradient: none.
     """
     part = problem.both
-    direction = opening(problem, part, vector)
+    direction = problem.opening(vector)
 
     def at(distance: float) -> Array:
         return problem.vector.project(vector + distance * direction)
 
     def excess(distance: float, number: int):
-        kept = problem.evaluate("hard", at(distance)[None], part).kept[0]
-        return problem.broken(kept, part)[number]
+        return problem.broken(problem.hard(at(distance), part).kept, part)[number]
 
     asked = [c for c in problem.constraints if not isinstance(c, limits.Bounds)]
     distance = 0.0

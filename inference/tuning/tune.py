@@ -93,36 +93,32 @@ def _make_block(problem: Problem, adam: optax.GradientTransformation) -> Callabl
     """Some Adam steps from each start, compiled; multipliers of the constraints move at their end."""
     settings, part, vector = problem.settings, problem.tuning, problem.vector
     penalised, scale = problem.evaluator.objective.penalise, _scale(problem)
+    equalities = np.array([equal for _, equal in problem.broken(np.ones(len(part.sizes)), part)], bool)
     spread = jnp.asarray(problem.spread, jnp.float32)
 
     def loss(v, softness, multiplier, arrays):
-        figure = problem.figure("soft", v, part, arrays, softness * spread, penalised=penalised)
+        figure = problem.soft(v, part, arrays, softness * spread, penalised=penalised)
         value = -figure.value / scale + settings.smoothness * vector.cuts(v).roughness(problem.scales)
-        for (excess, equal), weight in zip(problem.broken(figure.kept, part), multiplier, strict=True):
+        broken = problem.broken(figure.kept, part)
+        for (excess, equal), weight in zip(broken, multiplier, strict=True):
             push = weight + _STIFFNESS * excess
             push = push if equal else jnp.maximum(push, 0.0)
             value = value + (push**2 - weight**2) / (2 * _STIFFNESS)
-        return value, figure
+        return value, (figure.value, jnp.asarray([excess for excess, _ in broken]))
 
     def from_one_start(carry, steps, arrays):
         v, state, multiplier = carry
 
         def step(carry, number):
             v, state = carry
-            gradient, _ = jax.grad(loss, has_aux=True)(v, _softness(settings, number), multiplier, arrays)
+            gradient, seen = jax.grad(loss, has_aux=True)(v, _softness(settings, number), multiplier, arrays)
             # a start far outside may have no signal, and then no slope: it stays where it is
             update, state = adam.update(jnp.where(jnp.isfinite(gradient), gradient, 0.0), state)
-            return (vector.project(jnp.asarray(optax.apply_updates(v, update))), state), None
+            return (vector.project(jnp.asarray(optax.apply_updates(v, update))), state), seen
 
-        (v, state), _ = jax.lax.scan(step, (v, state), steps)
-        _, figure = loss(v, _softness(settings, steps[-1]), multiplier, arrays)
-        broken = problem.broken(figure.kept, part)
-        pushed = [w + _STIFFNESS * excess for (excess, _), w in zip(broken, multiplier, strict=True)]
-        if broken:
-            multiplier = jnp.stack(
-                [p if equal else jnp.maximum(p, 0.0) for p, (_, equal) in zip(pushed, broken, strict=True)]
-            )
-        return v, state, multiplier, figure.value
+        (v, state), (figures, excesses) = jax.lax.scan(step, (v, state), steps)
+        pushed = multiplier + _STIFFNESS * excesses[-1]
+        return v, state, jnp.where(equalities, pushed, jnp.maximum(pushed, 0.0)), figures
 
     # one start after the other: side by side they would only need more memory
     return jax.jit(
@@ -137,13 +133,13 @@ def _climb(key, problem: Problem, random, begin, resample, on_step) -> tuple[Tra
     block = _make_block(problem, adam)
     vectors = _starts(problem, random)
     states = jax.vmap(adam.init)(vectors)
-    n_limits = len(problem.broken(np.ones(len(problem.evaluator.names)), problem.tuning))
+    n_limits = sum(not isinstance(c, Bounds) for c in problem.constraints)
     multipliers = jnp.zeros((settings.n_starts, n_limits))
-    soft = problem.evaluate("soft", vectors, problem.tuning).value
     looks: list[dict] = []
+    soft: list[np.ndarray] = []  # of every step
     step, best, best_step = 0, -np.inf, 0
     while True:
-        looks.append(_look(problem, vectors, step, soft, begin))
+        looks.append(_look(problem, vectors, step, begin))
         seen = np.where(looks[-1]["obeyed"], looks[-1]["validation"], -np.inf)
         if np.nanmax(seen) > best:
             best, best_step = float(np.nanmax(seen)), step
@@ -155,30 +151,32 @@ def _climb(key, problem: Problem, random, begin, resample, on_step) -> tuple[Tra
             problem.renew(resample(jax.random.fold_in(key, step)))
         steps = jnp.arange(step, min(step + settings.steps_per_check, n), dtype=jnp.float32)
         carry = (vectors, states, multipliers)
-        vectors, states, multipliers, soft = block(carry, steps, problem.tuning.arrays)
+        vectors, states, multipliers, figures = block(carry, steps, problem.tuning.arrays)
+        soft += list(np.asarray(figures).T)
         step += len(steps)
-    trajectory = Trajectory(**{name: np.stack([look[name] for look in looks]) for name in looks[0]})
+    track = {name: np.stack([look[name] for look in looks]) for name in looks[0]}
+    track["soft"] = np.stack([soft[min(look["step"], step - 1)] for look in looks])
+    trajectory = Trajectory(**track)
     return trajectory, step * settings.n_starts
 
 
 def _scale(problem: Problem) -> float:
     """Size of the figure, to measure penalties with: that of the given cuts, where it is not 0."""
-    given = abs(float(problem.evaluate("hard", jnp.zeros((1, len(problem.vector))), problem.tuning).value[0]))
+    given = abs(float(problem.hard(jnp.zeros(len(problem.vector)), problem.tuning).value))
     return given if np.isfinite(given) and given > 1e-3 else 1.0
 
 
-def _look(problem: Problem, vectors, step, soft, begin) -> dict:
-    tuning = problem.evaluate("hard", vectors, problem.tuning)
-    chosen = problem.evaluate("hard", vectors, problem.validation)
+def _look(problem: Problem, vectors, step: int, begin: float) -> dict:
+    tuning = [problem.hard(v, problem.tuning) for v in vectors]
+    chosen = [problem.hard(v, problem.validation) for v in vectors]
     return {
         "step": np.asarray(step),
         "softness": np.asarray(_softness(problem.settings, min(step, problem.settings.n_steps - 1))),
-        "soft": np.asarray(soft),
-        "hard": tuning.value,
-        "validation": chosen.value,
-        "efficiency": problem.efficiency(chosen.kept, problem.validation),
-        "obeyed": np.array([problem.obeyed(kept, problem.validation) for kept in chosen.kept]),
-        "values": np.asarray(jax.vmap(problem.vector.values)(vectors)),
+        "hard": np.array([figure.value for figure in tuning]),
+        "validation": np.array([figure.value for figure in chosen]),
+        "efficiency": np.array([problem.efficiency(figure.kept, problem.validation) for figure in chosen]),
+        "obeyed": np.array([problem.obeyed(figure.kept, problem.validation) for figure in chosen]),
+        "values": np.asarray(problem.vector.values(vectors)),
         "cpu_s": np.asarray(time.process_time() - begin),
     }
 
@@ -199,16 +197,16 @@ def _choose(problem: Problem, looks: Trajectory) -> Array:
     last = np.arange(len(flat))[-problem.settings.n_starts :]
     tried = list(dict.fromkeys([0, *last.tolist(), *order[:_N_RESTORED].tolist()]))
     restored = jnp.stack([restore(problem, vectors[i]) for i in tried])
-    found = problem.evaluate("hard", restored, problem.both)
-    obeys = np.array([problem.obeyed(kept, problem.both) for kept in found.kept])
+    found = [problem.hard(v, problem.both).kept for v in restored]
+    obeys = np.array([problem.obeyed(kept, problem.both) for kept in found])
     if not obeys.any():
-        kept = dict(zip(problem.evaluator.names, found.kept[0].tolist(), strict=True))
+        kept = dict(zip(problem.evaluator.names, found[0].tolist(), strict=True))
         counts = ", ".join(f"{name} {events:.4g}" for name, events in kept.items())
         raise ValueError(
             "constraints contradict each other on these events: no cuts were found that obey "
             f"{', '.join(str(c) for c in problem.constraints)}; the nearest keep {counts} events"
         )
-    chosen = problem.evaluate("hard", restored, problem.validation).value
+    chosen = np.array([problem.hard(v, problem.validation).value for v in restored])
     return restored[int(np.argmax(np.where(obeys, chosen, -np.inf)))]
 
 
@@ -216,29 +214,30 @@ def _judge(random, problem: Problem, best: Array, looks: Trajectory, n_gradients
     """Figures on the held-out events, and the choice between tuned and given cuts."""
     part, settings = problem.held_out, problem.settings
     given = jnp.zeros_like(best)
-    both = jnp.stack([best, given])
-    hard = problem.evaluate("hard", both, part, penalised=False)
-    soft = problem.evaluate("soft", both, part, penalised=False)
-    obeys_given = problem.obeyed(problem.evaluate("hard", given[None], problem.both).kept[0], problem.both)
-    improved = bool(hard.value[0] > hard.value[1]) or not obeys_given
-    message = "tuned cuts are better on held-out events"
-    if not improved:
-        message = (
-            f"tuned cuts were no better on held-out events ({hard.value[0]:.4g} against "
-            f"{hard.value[1]:.4g}): the given cuts are handed back"
-        )
-        both, hard, soft = (jax.tree.map(lambda a: a[jnp.array([1, 1])], t) for t in (both, hard, soft))
-    elif not hard.value[0] > hard.value[1]:
-        message = "the given cuts do not obey the constraints: the tuned ones do, at a lower figure"
-
-    shifts = [problem.shifts(v, part) for v in both]
+    names, now, old = (
+        problem.evaluator.names,
+        *(problem.hard(v, part, penalised=False) for v in (best, given)),
+    )
+    improved, message = True, "tuned cuts are better on held-out events"
+    if not now.value > old.value:
+        figures = f"{now.value:.4g} against {old.value:.4g}"
+        if problem.obeyed(problem.hard(given, problem.both).kept, problem.both):
+            improved, best, now = False, given, old
+            message = (
+                f"tuned cuts were no better on held-out events ({figures}): the given cuts are handed back"
+            )
+        else:
+            message = (
+                f"given cuts do not obey the constraints; the tuned ones do, at a lower figure ({figures})"
+            )
+    both = (best, given)
     passed = [problem.passed(v, part) for v in both]
+    shifts = [problem.shifts(v, part) for v in both]
     draws = bootstrap(random, problem.evaluator, part.table, passed, shifts, n_draws=settings.n_bootstrap)
-    names = problem.evaluator.names
-    value, old = (float(v) for v in hard.value)
+    soft = problem.soft(best, part, part.arrays, problem.last_softness, penalised=False)
     with np.errstate(divide="ignore", invalid="ignore"):
-        gain = interval(np.divide(value, old) - 1, draws[0] / draws[1] - 1)
-        gap = float(np.divide(float(soft.value[0]), value) - 1)
+        gain = interval(np.divide(now.value, old.value) - 1, draws[0] / draws[1] - 1)
+        gap = float(np.divide(float(soft.value), now.value) - 1)
     values = [np.asarray(problem.vector.values(v), float) for v in both]
     return TunedCuts(
         cuts=problem.numbers(values[0]),
@@ -248,13 +247,13 @@ def _judge(random, problem: Problem, best: Array, looks: Trajectory, n_gradients
         values_given=values[1],
         scale=problem.vector.scale,
         held_out=HeldOut(
-            figure=interval(value, draws[0]),
-            given=interval(old, draws[1]),
+            figure=interval(now.value, draws[0]),
+            given=interval(old.value, draws[1]),
             gain=gain,
-            kept=dict(zip(names, map(float, hard.kept[0]), strict=True)),
-            kept_given=dict(zip(names, map(float, hard.kept[1]), strict=True)),
-            efficiency=float(problem.efficiency(hard.kept[0], part)),
-            efficiency_given=float(problem.efficiency(hard.kept[1], part)),
+            kept=dict(zip(names, map(float, now.kept), strict=True)),
+            kept_given=dict(zip(names, map(float, old.kept), strict=True)),
+            efficiency=float(problem.efficiency(now.kept, part)),
+            efficiency_given=float(problem.efficiency(old.kept, part)),
             soft_hard_gap=gap,
         ),
         improved=improved,

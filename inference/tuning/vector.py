@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dmsim.selection import AbstractCut, Curve, CutSet, register_trees
+from dmsim.selection.arrays import namespace
 
 Cuts = CutSet | Sequence[AbstractCut]
 
@@ -23,7 +24,8 @@ def side_margins(cuts: CutSet, columns: Mapping[str, Any]) -> list[Any]:
         for margin in cut.margins(columns):
             if cut.missing != "refuse":
                 absent = _FAR if cut.missing == "pass" else -_FAR
-                margin = jnp.where(jnp.isnan(margin), absent, margin)  # noqa: PLW2901
+                xp = namespace(margin)
+                margin = xp.where(xp.isnan(margin), absent, margin)  # noqa: PLW2901
             out.append(margin)
     return out
 
@@ -64,7 +66,7 @@ class Vector:
 
 def make_vector(
     cuts: CutSet,
-    spreads: Mapping[str, Float[np.ndarray, "side"]],
+    spreads: Mapping[str, Sequence[float]],
     bounds: Mapping[str, tuple[float, float]],
 ) -> Vector:
     """The vector whose 0 is these cuts.
