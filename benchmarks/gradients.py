@@ -29,8 +29,8 @@ import dmsim
 from dmsim.detector import Detector
 from dmsim.records import Deposits
 
-N_EVENTS = {"areas": 20_000, "areas, many": 200_000, "hits": 50, "records": 50}
-MUST = {"areas": 4, "areas, many": 4, "hits": 4, "records": 6}
+N_EVENTS = {"areas": 20_000, "areas, many": 200_000, "hits": 50, "hits, many": 400, "records": 50}
+MUST = {"areas": 4, "areas, many": 4, "hits": 4, "hits, many": 4, "records": 6}
 ENERGY_KEV = 10.0
 
 
@@ -60,6 +60,7 @@ LOSSES: dict[str, Callable] = {
     "areas": of_areas,
     "areas, many": of_areas,
     "hits": of_hits,
+    "hits, many": of_hits,
     "records": of_records,
 }
 
