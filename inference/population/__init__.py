@@ -1,0 +1,1 @@
+"""Fits of populations: posteriors by NUTS, profile likelihoods with asymptotic and toy intervals."""
