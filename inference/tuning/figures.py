@@ -119,6 +119,18 @@ class Evaluator:
             penalised: with the finite sample's error.
         """
         passed = acceptance.hard(side_margins(cuts, table.columns))
+        return self.hard_of(passed, table, bins, shifts, penalised=penalised)
+
+    def hard_of(
+        self,
+        passed: np.ndarray,
+        table: Table,
+        bins: np.ndarray,
+        shifts: Sequence[np.ndarray] = (),
+        *,
+        penalised: bool,
+    ) -> Figure:
+        """The same of events that something else has selected."""
         n_sources, n_bins = len(self.names), self.objective.n_bins
         place = (table.source * (n_bins + 1) + bins)[passed]
         weight = table.weight[passed].astype(float)

@@ -1,6 +1,7 @@
 """Simulated or measured events of each class, with what each event stands for, as tuning reads them."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,17 +59,17 @@ class Table:
         """Number of events."""
         return len(self.weight)
 
-    @property
+    @functools.cached_property
     def is_signal(self) -> np.ndarray:
         """Of each event."""
         return np.asarray(self.signal)[self.source]
 
-    @property
+    @functools.cached_property
     def expected(self) -> Float[np.ndarray, "source"]:
         """Events before cuts, of each class."""
         return np.bincount(self.source, self.weight.astype(float), minlength=len(self.names))
 
-    @property
+    @functools.cached_property
     def floor(self) -> Float[np.ndarray, "source"]:
         """What one event of each class stands for on average: less than it a sample cannot show."""
         return self.expected / np.maximum(np.bincount(self.source, minlength=len(self.names)), 1)
