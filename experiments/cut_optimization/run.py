@@ -2,7 +2,7 @@
 
     python experiments/cut_optimization/run.py --out RESULTS --figure comparison.png
 
-Needs the extra `studies`. Each seed is simulated, tuned and judged on its own and kept in RESULTS/seed_N.json;
+Needs the extra `studies`. Each seed is simulated, tuned and judged on its own and kept in RESULTS;
 a second call does what is missing. Table and figure are of all that are there.
 """
 
