@@ -1,0 +1,20 @@
+"""Networks that turn an event's data into a short vector; flax modules inside equinox ones."""
+
+from inference.embeddings.base import Description, Features, flat
+from inference.embeddings.mlp import MLP
+
+__all__ = ["KINDS", "MLP", "Description", "Features", "flat", "register"]
+
+KINDS: dict[str, type[Description]] = {d.kind: d for d in (Features, MLP)}
+
+
+def register(description: type[Description]) -> type[Description]:
+    """Make an embedding of your own known to files; use it as a decorator.
+
+    Raises:
+        ValueError: if its kind is taken.
+    """
+    if KINDS.get(description.kind, description) is not description:
+        raise ValueError(f"there is an embedding of kind {description.kind!r} already")
+    KINDS[description.kind] = description
+    return description
