@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="seconds: shows that it runs, and nothing else")
     args = parser.parse_args(arguments)
     config = tomllib.loads(args.config.read_text())
-    settings = Settings()
+    settings = Settings(**config["tuning"])
     if args.tiny:
         config |= {"n_tuning": 400, "n_test": 800, "n_bootstrap": 20, "seeds": [1]}
         config["budget"] = {

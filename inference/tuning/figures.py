@@ -118,7 +118,7 @@ class Evaluator:
             shifts: of the background with each nuisance parameter, through soft cuts.
             penalised: with the finite sample's error.
         """
-        passed = acceptance.hard(side_margins(cuts, table.columns))
+        passed = np.asarray(acceptance.hard(side_margins(cuts, table.columns)))
         return self.hard_of(passed, table, bins, shifts, penalised=penalised)
 
     def hard_of(

@@ -18,6 +18,8 @@ from inference.tuning.result import Settings
 from inference.tuning.samples import Samples, Table, join, split
 from inference.tuning.vector import Cuts, make_vector, side_margins
 
+_MOST_NARROW = 30.0  # a class that is narrower than the signal by more counts as this; keeps slopes finite
+
 
 class Part:
     """Events of one part, for NumPy and for compiled functions."""
@@ -67,7 +69,9 @@ class Problem:
         self.constraints, self.settings = tuple(constraints), settings
         self.scales = {name: s.tolist() for name, s in self.cuts.scales(signal, weight).items()}
         self.spread = np.concatenate([self.scales[cut.name] for cut in self.cuts])
-        self.vector = make_vector(self.cuts, self.scales, limits.bounds_of(constraints))
+        self.narrowest = _narrowest(self.cuts, table, self.spread)
+        ends = _ends(self.cuts, table)
+        self.vector = make_vector(self.cuts, self.scales, ends, limits.bounds_of(constraints))
         self.evaluator = Evaluator(objective, table.names, table.signal)
         self.tuning, self.validation, self.both, self.held_out = (
             Part(t, self.evaluator) for t in (tuning, validation, table, quoted)
@@ -87,10 +91,19 @@ class Problem:
         found = self.evaluator.hard(cuts, part.table, part.bins, shifts, penalised=penalised)
         return Figure(*(np.asarray(part) for part in found))
 
+    def softness(self, step) -> Array:
+        """Of each side after this many steps, in the unit of its cut; geometric in between."""
+        first, last = self.settings.softness
+        done = step / max(self.settings.n_steps - 1, 1)
+        log_first, log_last = np.log(first * self.spread), np.log(last * self.narrowest)
+        return jnp.exp(
+            jnp.asarray(log_first, jnp.float32) + done * jnp.asarray(log_last - log_first, jnp.float32)
+        )
+
     @property
     def last_softness(self) -> Array:
         """Of each side, in the unit of its cut."""
-        return jnp.asarray(self.settings.softness[1] * self.spread, jnp.float32)
+        return self.softness(max(self.settings.n_steps - 1, 1))
 
     @functools.cached_property
     def opening(self) -> Callable[[Array], Array]:
@@ -100,7 +113,7 @@ class Problem:
         """
         part, signal = self.both, jnp.asarray(self.evaluator.signal)
         # softer than the last: efficiency must have a slope everywhere along the way
-        softness = jnp.asarray(self.settings.softness[0] * self.spread, jnp.float32)
+        softness = self.softness(0)
 
         @jax.jit
         def slope(vector, arrays):
@@ -161,6 +174,29 @@ class Problem:
         """Whether each event of the part's table passes."""
         cuts = self.vector.rebuild(np.asarray(self.vector.values(vector)))
         return np.asarray(acceptance.hard(side_margins(cuts, part.table.columns)))
+
+
+def _narrowest(cuts: CutSet, table: Table, spread: np.ndarray) -> np.ndarray:
+    """Spread of each side's margin over the class that has the least of it, such as a wall in the radius.
+
+    A cut beside a narrow background can only be told hard from soft on the background's own scale.
+    """
+    least = spread
+    for number in range(len(table.names)):
+        mine = table.source == number
+        scales = cuts.scales({c: v[mine] for c, v in table.columns.items()}, table.weight[mine])
+        least = np.minimum(least, np.concatenate([scales[cut.name] for cut in cuts]))
+    return np.maximum(least, spread / _MOST_NARROW)
+
+
+def _ends(cuts: CutSet, table: Table) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value of each cut's variable: thresholds beyond them do nothing."""
+    out = {}
+    for cut in cuts:
+        values = table.columns[cut.key]
+        values = values[np.isfinite(values)]
+        out[cut.name] = (float(values.min()), float(values.max())) if values.size else (-np.inf, np.inf)
+    return out
 
 
 def _check_signal(cuts: CutSet, signal, weight: np.ndarray) -> None:

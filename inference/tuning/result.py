@@ -17,7 +17,8 @@ class Settings:
     Attributes:
         n_steps: Adam steps of each start, >= 1.
         n_starts: the given cuts and n_starts - 1 others around them, >= 1.
-        softness: first and last, in spreads of the signal in each cut's own variable, > 0; geometric between.
+        softness: the first in spreads of the signal in each cut's own variable, the last in those of the
+            class that is narrowest in it, > 0; geometric between.
         learning_rate: first size of a step in the same spreads, > 0; a cosine takes it to 1 %.
         start_spread: standard deviation of the other starts around the given one, in the same spreads, >= 0.
         smoothness: times the curves' roughness in spreads of the signal (`CutSet.roughness`), taken off the
@@ -61,7 +62,7 @@ class Trajectory:
     """Every look at the cuts while they were tuned; penalised figures."""
 
     step: np.ndarray
-    softness: Float[np.ndarray, "look"]  # spreads of the signal
+    softness: Float[np.ndarray, "look side"]  # in the unit of each cut
     soft: Float[np.ndarray, "look start"]  # on the events tuned on
     hard: Float[np.ndarray, "look start"]  # on the same
     validation: Float[np.ndarray, "look start"]  # hard, on the events to choose on

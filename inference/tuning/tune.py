@@ -83,21 +83,14 @@ def _starts(problem: Problem, random: np.random.Generator) -> Array:
     return jax.vmap(vector.project)(jnp.asarray(starts, jnp.float32))
 
 
-def _softness(settings: Settings, step):
-    """In spreads of the signal: geometric from the first to the last. Gradient: none is taken."""
-    first, last = settings.softness
-    return first * (last / first) ** (step / max(settings.n_steps - 1, 1))
-
-
 def _make_block(problem: Problem, adam: optax.GradientTransformation) -> Callable:
     """Some Adam steps from each start, compiled; multipliers of the constraints move at their end."""
     settings, part, vector = problem.settings, problem.tuning, problem.vector
     penalised, scale = problem.evaluator.objective.penalise, _scale(problem)
     equalities = np.array([equal for _, equal in problem.broken(np.ones(len(part.sizes)), part)], bool)
-    spread = jnp.asarray(problem.spread, jnp.float32)
 
     def loss(v, softness, multiplier, arrays):
-        figure = problem.soft(v, part, arrays, softness * spread, penalised=penalised)
+        figure = problem.soft(v, part, arrays, softness, penalised=penalised)
         value = -figure.value / scale + settings.smoothness * vector.cuts(v).roughness(problem.scales)
         broken = problem.broken(figure.kept, part)
         for (excess, equal), weight in zip(broken, multiplier, strict=True):
@@ -111,7 +104,7 @@ def _make_block(problem: Problem, adam: optax.GradientTransformation) -> Callabl
 
         def step(carry, number):
             v, state = carry
-            gradient, seen = jax.grad(loss, has_aux=True)(v, _softness(settings, number), multiplier, arrays)
+            gradient, seen = jax.grad(loss, has_aux=True)(v, problem.softness(number), multiplier, arrays)
             # a start far outside may have no signal, and then no slope: it stays where it is
             update, state = adam.update(jnp.where(jnp.isfinite(gradient), gradient, 0.0), state)
             return (vector.project(jnp.asarray(optax.apply_updates(v, update))), state), seen
@@ -171,7 +164,7 @@ def _look(problem: Problem, vectors, step: int, begin: float) -> dict:
     chosen = [problem.hard(v, problem.validation) for v in vectors]
     return {
         "step": np.asarray(step),
-        "softness": np.asarray(_softness(problem.settings, min(step, problem.settings.n_steps - 1))),
+        "softness": np.asarray(problem.softness(min(step, problem.settings.n_steps - 1))),
         "hard": np.array([figure.value for figure in tuning]),
         "validation": np.array([figure.value for figure in chosen]),
         "efficiency": np.array([problem.efficiency(figure.kept, problem.validation) for figure in chosen]),

@@ -67,6 +67,7 @@ class Vector:
 def make_vector(
     cuts: CutSet,
     spreads: Mapping[str, Sequence[float]],
+    ends: Mapping[str, tuple[float, float]],
     bounds: Mapping[str, tuple[float, float]],
 ) -> Vector:
     """The vector whose 0 is these cuts.
@@ -74,6 +75,7 @@ def make_vector(
     Args:
         cuts: start.
         spreads: of the signal's margins by name of the cut, one a side, > 0.
+        ends: lowest and highest value of each cut's variable; thresholds stay within, or where they start.
         bounds: `cut.side` or `cut.side[i]` -> lowest and highest threshold.
 
     Raises:
@@ -81,7 +83,7 @@ def make_vector(
     """
     register_trees()
     leaves, treedef = jax.tree_util.tree_flatten(cuts)
-    names, scale, groups = [], [], []
+    names, scale, groups, within = [], [], [], []
     for cut in cuts:
         for side, spread in zip(cut.sides, spreads[cut.name], strict=True):
             threshold = getattr(cut, side)
@@ -90,6 +92,7 @@ def make_vector(
             base = f"{cut.name}.{side}"
             names += [f"{base}[{i}]" for i in range(size)] if isinstance(threshold, Curve) else [base]
             scale += [float(spread)] * size
+            within += [ends[cut.name]] * size
     shapes = [np.shape(leaf) for leaf in leaves]
 
     def rebuild(values):
@@ -101,6 +104,9 @@ def make_vector(
 
     origin = np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in leaves])
     lower, upper = _limits(names, origin, bounds)
+    low, high = np.asarray(within, float).T
+    lower = np.maximum(lower, np.minimum(low, origin))
+    upper = np.minimum(upper, np.maximum(high, origin))
     return Vector(origin, np.asarray(scale), lower, upper, tuple(names), tuple(groups), rebuild)
 
 
