@@ -1,0 +1,102 @@
+"""A histogram likelihood sampled by emcee, in the manner of appletree.
+
+    python benchmarks/peer_emcee.py --seed 0 --walkers 14 --steps 150 --start START.json
+
+Each evaluation simulates all events anew with the walker's detector, fills a histogram, and takes the Poisson
+probability of the data's; there is no gradient. Simulator, constants, data, window and priors are those of
+`population.py`. The random numbers are held fixed, and walkers start from a normal about the mode that the
+other sampler has found, so that nothing is spent on burning in: both favour this side.
+Needs `pip install emcee`.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import emcee
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from population_problem import WINDOW, data, deposits, population
+from timing import report
+
+import dmsim
+
+_EDGES = [np.asarray(WINDOW.cs1_edges), np.asarray(WINDOW.log_cs2_edges)]
+
+
+class HistogramPosterior:
+    """Log posterior of the population's vector from a histogram of simulated areas."""
+
+    def __init__(self, seed: int, n_events: int):
+        """The problem of a seed, with so many events an evaluation."""
+        # the model's own response is not used; its parameters and priors are
+        self.population = population(seed, 512)
+        self.counts = data(seed).histogram(WINDOW)
+        self.key = jax.random.key(3000 + seed)
+        self.deposits = deposits(jax.random.key(4000 + seed), self.population.detector, n_events)
+        self.n_events = n_events
+        self.n_calls = 0
+        self._prior = eqx.filter_jit(lambda p, v: (p.log_prior(v), p.values(v)))
+
+    def __call__(self, vector: np.ndarray) -> float:
+        """One evaluation."""
+        self.n_calls += 1
+        population = self.population
+        log_prior, values = self._prior(population, jnp.asarray(vector, jnp.float32))
+        if not np.isfinite(log_prior):
+            return -np.inf
+        calibration = population.detector
+        detector = population.free.unpack(jnp.asarray(vector[:-1], jnp.float32), calibration)
+        areas = dmsim.simulate_areas(self.key, detector, self.deposits, calibration=calibration)
+        y = np.log10(np.maximum(np.asarray(areas.cs2_pe), 1e-3))
+        weights = np.asarray(areas.s1_acceptance, float)
+        seen = np.histogram2d(np.asarray(areas.cs1_pe), y, bins=_EDGES, weights=weights)[0]
+        expected = np.maximum(float(values[-1]) * seen / self.n_events, 1e-5)
+        return float(np.sum(self.counts * np.log(expected)) - expected.sum() + log_prior)
+
+
+def main() -> int:
+    """Sample, print one line of JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--events", type=int, default=200_000, help="an evaluation")
+    parser.add_argument("--walkers", type=int, default=14)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--start", type=Path, required=True, help="JSON with mode and covariance")
+    args = parser.parse_args()
+    posterior = HistogramPosterior(args.seed, args.events)
+    start = json.loads(args.start.read_text())
+    rng = np.random.default_rng(args.seed)
+    walkers = rng.multivariate_normal(start["mode"], start["covariance"], args.walkers)
+    sampler = emcee.EnsembleSampler(args.walkers, walkers.shape[1], posterior)
+    for _ in range(2):
+        posterior(walkers[0])  # compiles
+    posterior.n_calls = 0
+    begin = time.process_time()
+    sampler.run_mcmc(walkers, args.steps, progress=sys.stderr.isatty())
+    cpu_s = time.process_time() - begin
+    tau = sampler.get_autocorr_time(quiet=True)
+    chain = np.asarray(sampler.get_chain(discard=args.steps // 5, flat=True))
+    values = np.asarray(jax.vmap(posterior.population.values)(jnp.asarray(chain, jnp.float32)))
+    report(
+        names=posterior.population.names,
+        mean=values.mean(axis=0).tolist(),
+        standard_deviation=values.std(axis=0).tolist(),
+        autocorrelation_steps=np.asarray(tau).tolist(),
+        acceptance=float(np.mean(sampler.acceptance_fraction)),
+        cpu_s=cpu_s,
+        n_evaluations=posterior.n_calls,
+        effective_samples=float(args.walkers * args.steps / np.max(tau)),
+        effective_samples_per_cpu_s=float(args.walkers * args.steps / np.max(tau) / cpu_s),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""From a population to the model of its profile likelihood."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from inference.likelihood.population import Population, PopulationLikelihood
+from inference.likelihood.population_response import Bins
+from inference.population.profile import Model
+from inference.sampling.surrogate import Linearised, Quadratic, expand
+
+_HALF_DISTANCE = 1.0  # prior standard deviations: of the differences of Jacobians
+
+
+def search_model(population: Population, *, on_evaluation: Callable[[int, int], None] | None = None) -> Model:
+    """The profile likelihood of the first component's rate, on the window's bins.
+
+    The other rates keep the normal priors of the population as auxiliary measurements; those with another
+    prior are known from the data alone. The leaves enter as shapes in units of their prior's width, through a
+    quadratic expansion of the templates' logarithms around the detector's own values.
+
+    Args:
+        population: the signal comes first.
+        on_evaluation: called with the number of Jacobians done and to do, for progress.
+    """
+    n_bins = int(np.prod(population.window.shape))
+    likelihood = PopulationLikelihood(population, Bins(population.window), np.ones(n_bins, np.float32))
+    scale = jnp.log(jnp.asarray([c.events_per_unit for c in population.components]))[:, None]
+    linearised = Linearised(lambda leaves: (likelihood.predict(leaves)[:, :-1] + scale).reshape(-1))
+    n = len(population.free)
+    centre = population.start()[:n]
+    if n:
+        steps = _HALF_DISTANCE * jnp.eye(n, dtype=centre.dtype)
+        templates = expand(linearised, centre, steps, on_evaluation=on_evaluation)
+    else:
+        value, jacobian = linearised(centre)
+        templates = Quadratic(centre, value, jacobian, jnp.zeros((value.shape[0], 0, 0), value.dtype))
+    return Model.of(
+        templates,
+        jnp.asarray([c.rate.start for c in population.components]),
+        jnp.asarray([np.inf, *(_width(c.rate.prior) for c in population.components[1:])]),
+        shape_widths=jnp.ones(n),
+    )
+
+
+def _width(prior) -> float:
+    """Width of a normal that is cut at most at 0; infinite for any other prior."""
+    base = getattr(prior, "base_dist", prior)
+    return float(base.scale) if hasattr(base, "scale") else float("inf")
+
+
+def nominal_aux(model: Model) -> Float[np.ndarray, "parameter"]:
+    """Auxiliary measurements as the population's priors state them."""
+    return np.asarray(model.nominal)
