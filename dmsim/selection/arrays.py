@@ -1,6 +1,7 @@
 """NumPy or jax.numpy, whichever the values are of: the same lines serve a file of events and a gradient."""
 
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -41,6 +42,17 @@ def safe_hypot(x: Any, y: Any) -> Float[Any, "event"]:
     squared = x * x + y * y
     away = squared > 0
     return xp.where(away, xp.sqrt(xp.where(away, squared, 1.0)), squared)
+
+
+def repeat(n: int, step: Callable[[Any], Any], state: Any) -> Any:
+    """State after n steps; one compiled step where it is of JAX."""
+    if namespace(*(state if isinstance(state, tuple) else (state,))) is not np:
+        import jax  # noqa: PLC0415 - it is there already
+
+        return jax.lax.fori_loop(0, n, lambda _, held: step(held), state)
+    for _ in range(n):
+        state = step(state)
+    return state
 
 
 def stop_gradient(x: Any) -> Any:

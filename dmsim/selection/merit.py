@@ -9,12 +9,13 @@ from typing import Any
 
 from jaxtyping import Float
 
-from dmsim.selection.arrays import log_sigmoid, namespace, stop_gradient
+from dmsim.selection.arrays import log_sigmoid, namespace, repeat, stop_gradient
 
 Count = Float[Any, "*bin"]
 
 # assumed: below any count that a sample or a background model can show; keeps figures finite at no background
 _LEAST_BACKGROUND = 1e-6
+_NO_BACKGROUND = -1 + 1e-6  # relative change of a background, for the logarithm
 _NEWTON_STEPS = 12  # from the limit without curvature; 8 suffice in float64 for 1e-6 to 1e6 events
 
 
@@ -92,20 +93,24 @@ def expected_upper_limit(
     sigmas = NormalDist().inv_cdf(1 - (1 - confidence) / 2)
     xp = namespace(background, background_error)
     b, variance = _positive(background), background_error**2
-    ratio = variance / b
-    s = sigmas * xp.sqrt(b + variance)  # the root of q is concave: from below, no step goes too far
-    for _ in range(_NEWTON_STEPS):
+
+    def newton(s: Any, b: Any, variance: Any) -> Any:
+        ratio = variance / b
         # background that fits best beside s, from a quadratic equation
         linear = (1 + ratio) * (b - s)
-        at = (linear + xp.sqrt(linear**2 + 4 * (1 + ratio) * b * s)) / (2 * (1 + ratio))
+        root = xp.sqrt(linear**2 + 4 * (1 + ratio) * b * s)
+        at = xp.where(linear > 0, (root + linear) / (2 * (1 + ratio)), 2 * b * s / (root + xp.abs(linear)))
         pull = at / b * (b / (s + at) - 1)  # (at - b) b / V
         excess = s / b + ratio * pull  # (s + at - b) / b
-        q = -2 * (
-            b * excess**2 * _log1p_curvature(excess) + variance * pull**2 * _log1p_curvature(ratio * pull)
-        )
-        root = xp.sqrt(q)
-        s = s - (root - sigmas) * root / (1 - b / (s + at))
-    return s
+        change = xp.maximum(ratio * pull, _NO_BACKGROUND)  # (at - b) / b, > -1 but for rounding
+        q = b * excess**2 * _log1p_curvature(excess) + variance * pull**2 * _log1p_curvature(change)
+        root = xp.sqrt(-2 * q)
+        return s - (root - sigmas) * root / (1 - b / (s + at))
+
+    held = stop_gradient(b), stop_gradient(variance)
+    # the root of q is concave in s: from below, no step goes too far
+    start = sigmas * xp.sqrt(held[0] + held[1])
+    return newton(repeat(_NEWTON_STEPS, lambda s: newton(s, *held), start), b, variance)
 
 
 def limit_reach(
@@ -175,11 +180,14 @@ def purity_at_efficiency(
 
     held, weights = stop_gradient(signal_score), stop_gradient(signal_weights)
     wanted = efficiency * xp.sum(weights)
-    low, high = xp.min(held) - 40 * softness, xp.max(held) + 40 * softness
-    for _ in range(60):
+
+    def halve(bounds: Any) -> Any:
+        low, high = bounds
         middle = (low + high) / 2
         too_many = kept(held, weights, middle) > wanted
-        low, high = xp.where(too_many, middle, low), xp.where(too_many, high, middle)
+        return xp.where(too_many, middle, low), xp.where(too_many, high, middle)
+
+    low, high = repeat(60, halve, (xp.min(held) - 40 * softness, xp.max(held) + 40 * softness))
     threshold = (low + high) / 2
     # one Newton step, whose value is 0 and whose gradient is that of the threshold
     passed = xp.exp(log_sigmoid((held - threshold) / softness))
