@@ -198,23 +198,26 @@ class MergeMargins(NamedTuple):
     """Two neighbouring pieces are joined where all three are positive or zero."""
 
     gap: Any  # ns that the gap is shorter than allowed
-    area: Any  # that log10 of the joint area is below the largest
+    area: Any  # that log10 of the smaller area is below the largest
     duration: Any  # ns that the joint peak is shorter than allowed
 
 
-def merge(settings: Merging, gap_ns: Any, area_pe: Any, duration_ns: Any, *, xp: Any = np) -> MergeMargins:
+def merge(settings: Merging, gap_ns: Any, smaller_pe: Any, duration_ns: Any, *, xp: Any = np) -> MergeMargins:
     """Margins to join two pieces of an S2. At zero: joined.
+
+    One S2 loses pieces of a few electrons at its ends, and rarely a large one; so it is the smaller of both
+    that says how likely they are of one S2. Their joint area does not: two large ones are two S2s.
 
     Args:
         settings: of the merging.
         gap_ns: between the end of one and the start of the next.
-        area_pe: of both together.
+        smaller_pe: area of the smaller of both.
         duration_ns: of the joint peak.
         xp: array namespace.
 
-    Source: straxen, plugin merged_s2s_vanilla; restated.
+    Source: straxen, plugin merged_s2s_vanilla, for the limits on gap and duration; restated.
     """
-    log_area = xp.log10(xp.maximum(area_pe, _LEAST_AREA_PE))
+    log_area = xp.log10(xp.maximum(smaller_pe, _LEAST_AREA_PE))
     allowed = xp.interp(log_area, xp.asarray(settings.log10_area), xp.asarray(settings.gap_ns))
     return MergeMargins(
         gap=allowed - gap_ns,

@@ -44,11 +44,10 @@ def merge_pieces(
     while len(gap):
         ready = _smaller_than_neighbours(rank)
         a, b = leader[gap[ready]], gap[ready] + 1  # b is a leader: this gap is not joined yet
-        area = joint[a] + joint[b]
         duration_ns = windows.end_ns[last[b]] - windows.start_ns[a]
-        allowed = margins.merge(settings, gap_ns[gap[ready]], area, duration_ns)
+        allowed = margins.merge(settings, gap_ns[gap[ready]], np.minimum(joint[a], joint[b]), duration_ns)
         join = (has_s2[a] | has_s2[b]) & (np.minimum.reduce(allowed) >= 0)
-        for first, second, sum_pe in zip(a[join], b[join], area[join], strict=True):
+        for first, second, sum_pe in zip(a[join], b[join], (joint[a] + joint[b])[join], strict=True):
             leader[second : last[second] + 1] = first
             last[first], joint[first], has_s2[first] = last[second], sum_pe, True
         gap, rank = gap[~ready], rank[~ready]

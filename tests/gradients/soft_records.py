@@ -56,7 +56,7 @@ def near():
         },
         merging={
             "max_duration_ns": 29_600.0,
-            "log10_area": (1.5, 2.0, 2.7, 2.78),
+            "log10_area": (1.2, 1.65, 2.35, 2.43),
             "gap_ns": (2.84e4, 2.6e4, 2.2e4, 0.0),
         },
         position={"min_area_pe": 20.0},

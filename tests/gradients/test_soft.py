@@ -187,8 +187,8 @@ def hard(settings):
     """Numbers that the hard chain finds at these settings."""
     peaks = find_peaks(soft_records.detector(), soft_records.near()[0], settings=settings)
     return {
-        "n_peaks of event 1": np.sum(peaks.event == 1),
         "n_peaks": len(peaks),
+        **{f"n_peaks of event {event}": np.sum(peaks.event == event) for event in range(4)},
         "s1": np.sum(peaks.signal == 1),
         "s2": np.sum(peaks.signal == 2),
         "sensors": np.sum(peaks.n_sensors),
@@ -204,6 +204,34 @@ def hard_pairs(settings):
     return numbers | {"has_pair": np.sum(np.isfinite(events.drift_time_ns))}
 
 
+def gap_scales(plan):
+    """Temperature of the gaps of each event that has any near one [ns]."""
+    b, c = plan.layout.boundaries, plan.layout.candidates
+    event = np.full(len(b.is_gap), -1)
+    event[c.right] = c.event
+    gaps = np.flatnonzero(b.is_gap & (event >= 0))
+    return dict(zip(event[gaps].tolist(), b.gap_tau_ns[gaps].tolist(), strict=True))
+
+
+def under_jitter(reading, settings, direction, metric, which, scale, *, n_nodes):
+    """d/dT of the mean of a hard metric under logistic noise on the thresholds along a direction."""
+    quantile = (np.arange(n_nodes) + 0.5) / n_nodes
+    noise = np.log(quantile / (1 - quantile))
+    numbers = hard_pairs if metric == "has_pair" else lambda s: hard(s)[0]
+    steps = scale * noise
+    if which == "gap":  # gaps no longer than both extensions are refused
+        c = settings.clustering
+        shortest = float(c.left_extension_ns) + float(c.right_extension_ns) + 1
+        steps = np.maximum(steps, shortest - float(c.gap_ns))
+    # nor are thresholds below 0, where the metrics are those at 0
+    moved = [
+        jax.tree.map(lambda x, d: max(x, 0.0) if d else x, shifted(settings, direction, step), direction)
+        for step in steps
+    ]
+    found = np.array([numbers(at)[metric] for at in moved])
+    return np.mean(found * np.tanh(noise / 2)) / scale
+
+
 def both_gradients(reading, leaves, metric, which, others, *, n_nodes):
     """Of the soft reading, and of the hard chain at thresholds jittered as much; and the noise's scale.
 
@@ -214,24 +242,18 @@ def both_gradients(reading, leaves, metric, which, others, *, n_nodes):
     settings = soft_records.changed(reading.settings, **others)
     direction = reading.direction(*leaves)
     scale = getattr(default, which)
-    if which == "gap":  # of the event with the near gap
-        b = reading.plan.layout.boundaries
-        scale *= float(b.gap_tau_ns[np.argmin(np.abs(b.gap_ns - 800.0) + 1e9 * ~b.is_gap)])
     if which == "drift_ns":  # the bound is a share of the longest drift
         scale /= float(cathode_drift_ns(soft_records.detector()))
-    quantile = (np.arange(n_nodes) + 0.5) / n_nodes
-    noise = np.log(quantile / (1 - quantile))
-    numbers = hard_pairs if metric == "has_pair" else lambda s: hard(s)[0]
-    steps = scale * noise
-    if which == "gap":  # shorter gaps than both extensions are refused; the metric is the same from here on
-        steps = np.maximum(steps, -450.0)
-    # nor are thresholds below 0, where the metrics are those at 0
-    moved = [
-        jax.tree.map(lambda x, d: max(x, 0.0) if d else x, shifted(settings, direction, step), direction)
-        for step in steps
-    ]
-    found = np.array([numbers(at)[metric] for at in moved])
-    reference = np.mean(found * np.tanh(noise / 2)) / scale
+    if which != "gap":
+        parts = [(metric, scale)]
+    else:  # each event has its own scale, which follows its number of hits
+        scales = {event: scale * tau_ns for event, tau_ns in gap_scales(reading.plan).items()}
+        scale = scales[1]
+        one = metric.endswith("event 1")
+        parts = [(f"n_peaks of event {e}", tau) for e, tau in scales.items() if e == 1 or not one]
+    reference = sum(
+        under_jitter(reading, settings, direction, part, which, at, n_nodes=n_nodes) for part, at in parts
+    )
     ours = float(reading.along(settings, only, reading.data, (direction, reading.still[1]))[metric])
     return ours, reference, scale
 
@@ -255,33 +277,33 @@ def test_the_gradient_is_that_of_the_hard_chain_under_jitter(reading, leaf, metr
 
 
 LEVELS = ("splitting.s1_threshold", "splitting.s2_threshold")
+BARE = {"left_extension_ns": 0.0, "right_extension_ns": 0.0}
 APART = {"merging": {"max_duration_ns": 0.0}}
-# The same of every section, with the largest difference [%]; the leaves of a curve move together. Hard
-# thresholds move for all decisions of a kind at once, soft ones are jittered each on its own, and where a
-# quantity needs several near decisions the two differ: docs/physics/soft-reconstruction.md.
+# the same of every section; the leaves of a curve move together
 MORE = [
-    (("clustering.gap_ns",), "n_peaks", "gap", {"splitting": {"min_area_pe": 1e6}}, 8.0),
-    (LEVELS, "n_peaks", "goodness", APART, 2.0),
-    (("coincidence.left_ns",), "tight", "coincidence_ns", {}, 9.0),
-    (("coincidence.right_ns",), "tight", "coincidence_ns", {}, 8.0),
-    (("classification.s2_min_area_pe",), "s2", "area_pe", {"classification": {"s2_min_area_pe": 26.0}}, 2.0),
-    (("merging.gap_ns",), "n_peaks", "merge_gap_ns", {}, 40.0),
-    (("merging.max_duration_ns",), "n_peaks", "duration_ns", {}, 13.0),
-    (("events.max_drift_excess",), "has_pair", "drift_ns", {}, 2.0),
+    # one event has gaps of 100 ns that count in the tail of the noise, where extensions would stop the gap
+    (("clustering.gap_ns",), "n_peaks", "gap", {"splitting": {"min_area_pe": 1e6}, "clustering": BARE}),
+    (LEVELS, "n_peaks", "goodness", APART),
+    # both edges of the window follow one noise
+    (("coincidence.left_ns", "coincidence.right_ns"), "tight", "coincidence_ns", {}),
+    (("classification.s2_min_area_pe",), "s2", "area_pe", {"classification": {"s2_min_area_pe": 26.0}}),
+    (("merging.gap_ns",), "n_peaks", "merge_gap_ns", {}),
+    (("merging.max_duration_ns",), "n_peaks", "duration_ns", {}),
+    (("events.max_drift_excess",), "has_pair", "drift_ns", {}),
 ]
 
 
 @pytest.mark.slow
 def test_table_of_gradients_beside_those_of_the_hard_chain(reading):
     rows, wrong = [], []
-    cases = [((leaf,), metric, which, others, 2.0) for leaf, metric, which, others in CASES] + MORE
-    for leaves, metric, which, others, most in cases:
+    cases = [((leaf,), metric, which, others) for leaf, metric, which, others in CASES] + MORE
+    for leaves, metric, which, others in cases:
         ours, reference, scale = both_gradients(reading, leaves, metric, which, others, n_nodes=400)
         differ = 100 * (ours / reference - 1)
         rows.append(
             f"| {leaves[0]} | {metric} | {ours * scale:.4f} | {reference * scale:.4f} | {differ:.1f} |"
         )
-        if not (abs(reference) * scale > 0.01 and abs(differ) <= most):
+        if not (abs(reference) * scale > 0.01 and abs(differ) <= 2.0):
             wrong.append(rows[-1])
     print("\n".join(["| setting | of | soft | hard | differ [%] |", "|---|---|---|---|---|", *rows]))
     assert not wrong

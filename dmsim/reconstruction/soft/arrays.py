@@ -7,7 +7,8 @@ from dmsim.reconstruction.acceptance import lost_charge_per_lone_hit
 from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.soft import layout as lay
 from dmsim.reconstruction.soft.atoms import REACH
-from dmsim.reconstruction.soft.structure import Found, Structure
+from dmsim.reconstruction.soft.found import Found
+from dmsim.reconstruction.soft.structure import Structure
 from dmsim.reconstruction.soft.temperature import Temperature
 from dmsim.reconstruction.tables import ADC_PER_COUNT, PE_PER_UNIT
 from dmsim.records import RawRecords
@@ -79,7 +80,7 @@ def arrays_of(
         members=lay.padded(members, lay.room(len(members.hit)), time_ns=-1e9),
         candidates=lay.padded(candidates, n_cand, left=n_boundaries - 1, right=n_boundaries - 1,
                               inner=n_boundaries - 1, event=-1),
-        boundaries=lay.padded(boundaries, n_boundaries, node=-1, gap_ns=1.0),
+        boundaries=lay.padded(boundaries, n_boundaries, node=-1, gap_ns=1.0, merge=-1),
         nodes=lay.padded(nodes, lay.room(len(nodes.cut))),
         events=_events(parts.event, structure.runs, candidates.event, records.n_events),
         pe_per_count=counts,
@@ -253,15 +254,16 @@ def _boundaries(structure: Structure, number, node_number, starts, ends) -> lay.
     before, after = np.zeros((n, 2), np.int64), np.zeros((n, 2), np.int64)
     duration = np.zeros(n)
     for k in np.flatnonzero(edges.mergeable):
-        before[k] = [number[int(first), int(k)] for first in edges.before[k]]
-        after[k] = [number[int(k) + 1, int(last)] for last in edges.after[k]]
+        before[k] = [number[int(first), int(edges.left[k])] for first in edges.before[k]]
+        after[k] = [number[int(edges.right[k]), int(last)] for last in edges.after[k]]
         duration[k] = parts.end_ns[edges.after[k, 1]] - parts.start_ns[edges.before[k, 1]]
     return lay.Boundaries(
         certain=edges.certain, is_gap=has & ~edges.certain, gap_ns=of_gap(gaps.gap_ns, 1.0),
         duration_ns=of_gap(gaps.duration_ns, 0.0), gap_tau_ns=of_gap(gaps.tau_ns, 0.0),
         gap_end=ends[:-1] if n else ends[:0], gap_start=starts[1:] if n else starts[:0],
         node=np.where(edges.node >= 0, node_number[edges.node], -1), mergeable=edges.mergeable,
-        merge_gap_ns=edges.merge_gap_ns.astype(float), merge_duration_ns=duration, before=before, after=after,
+        merge=edges.left, merge_gap_ns=edges.merge_gap_ns.astype(float), merge_duration_ns=duration,
+        before=before, after=after,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from dmsim.reconstruction.settings import (
     Merging,
     Splitting,
 )
+from dmsim.reconstruction.soft.segments import product_before
 from dmsim.reconstruction.soft.temperature import Temperature
 from dmsim.relax import decide, stop
 
@@ -37,6 +38,29 @@ def any_of(chance: Float[Array, "hit"], cell: Int[Array, "hit"], n_cells: int) -
     logs = jax.ops.segment_sum(rest, cell, num_segments=n_cells)
     sure = jax.ops.segment_sum(certain.astype(chance.dtype), cell, num_segments=n_cells) > 0
     return jnp.where(sure, 1.0, -jnp.expm1(logs))
+
+
+def any_within(
+    chance: Float[Array, "hit"], within: Float[Array, "hit"], cell: Int[Array, "hit"], n_cells: int
+) -> Float[Array, "cell"]:
+    """Probability that a cell has a hit that is there and lies in a window whose edge is jittered.
+
+    The jitter of the edge is one for all hits of a cell: where it lets one in, it lets in those further
+    inside. So the hit furthest inside of those that are there decides.
+
+    Args:
+        chance: that each hit is there, independently of the others.
+        within: that the window reaches it.
+        cell: of each hit.
+        n_cells: their number.
+
+    Gradient: exact; the order of the hits is held.
+    """
+    order = jnp.lexsort((-stop(within), cell))
+    chance, within, cell = chance[order], within[order], cell[order]
+    begins = jnp.append(True, cell[1:] != cell[:-1])
+    first = chance * product_before(1 - chance, begins)  # that none further inside is there
+    return jax.ops.segment_sum(within * first, cell, num_segments=n_cells)
 
 
 def at_least(chance: Float[Array, "peak sensor"], n: int) -> Float[Array, "peak"]:
@@ -268,11 +292,11 @@ def merge(
     t: Temperature,
     *,
     gap_ns: Float[Array, "gap"],
-    area_pe: Float[Array, "gap"],
+    smaller_pe: Float[Array, "gap"],
     duration_ns: Float[Array, "gap"],
 ) -> Float[Array, "gap"]:
     """Probability that the limits let two pieces of an S2 be joined. Gradient: jitter."""
-    m = margins.merge(settings, gap_ns, area_pe, duration_ns, xp=jnp)
+    m = margins.merge(settings, gap_ns, smaller_pe, duration_ns, xp=jnp)
     # a maximum of 0 switches merging off in the hard reading
     on = jnp.asarray(settings.max_duration_ns) > 0
     return on * (

@@ -86,6 +86,7 @@ class Boundaries(NamedTuple):
     gap_start: Int[Any, "boundary"]  # hit after it, in `Layout.starts`
     node: Int[Any, "boundary"]  # in `Nodes`; -1: no split
     mergeable: Bool[Any, "boundary"]
+    merge: Int[Any, "boundary"]  # number of the merge that decides about it; neighbours may share one
     merge_gap_ns: Float[Any, "boundary"]
     merge_duration_ns: Float[Any, "boundary"]
     before: Int[Any, "boundary 2"]  # candidates: the piece next to the boundary, and its group

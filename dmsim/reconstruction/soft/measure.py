@@ -11,6 +11,7 @@ from dmsim.reconstruction import margins
 from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.soft import decisions
 from dmsim.reconstruction.soft.layout import Heads, Layout, Places, Static
+from dmsim.reconstruction.soft.segments import product_before
 from dmsim.reconstruction.soft.temperature import Temperature
 from dmsim.reconstruction.tables import ADC_PER_COUNT
 
@@ -53,10 +54,15 @@ class Measured(NamedTuple):
 
 
 class Cuts(NamedTuple):
-    """Of each boundary: probability that it is cut, and that it still is after merging."""
+    """Of each boundary: probability that it is cut.
+
+    One merge may decide about several boundaries, those around pieces that are dropped: it joins over all of
+    them or over none. So where one of them is cut, the others are as if there were no merging.
+    """
 
     before_merging: Float[Array, "boundary"]
-    final: Float[Array, "boundary"]
+    final: Float[Array, "boundary"]  # after merging
+    given: Float[Array, "boundary"]  # after merging, if none before it of the same merge is cut
 
 
 def baselines(data: Float[Array, "record sample"], heads: Heads, nominal: int) -> Baselines:
@@ -186,8 +192,8 @@ def measure(
     cell = m.candidate * static.n_sensors + layout.hit_channel[m.hit]
     n_cand, n_cells = c.event.shape[0], c.event.shape[0] * static.n_sensors
     sees = decisions.any_of(chance * m.inside, cell, n_cells).reshape(n_cand, -1)
-    near = chance * decisions.near_maximum(settings.coincidence, t, late)
-    at_once = decisions.any_of(near, cell, n_cells).reshape(n_cand, -1)
+    near = decisions.near_maximum(settings.coincidence, t, late)
+    at_once = decisions.any_within(chance, near, cell, n_cells).reshape(n_cand, -1)
     lone = jax.ops.segment_sum(chance * m.inside * m.alone, cell, num_segments=n_cells)
     area = area + static.lost_pe * lone.reshape(n_cand, -1)
     n_hits = jax.ops.segment_sum(chance * m.inside, m.candidate, num_segments=n_cand)
@@ -258,11 +264,17 @@ def cuts(
         settings.merging,
         t,
         gap_ns=b.merge_gap_ns,
-        area_pe=area[left] + area[right],
+        smaller_pe=jnp.minimum(area[left], area[right]),
         duration_ns=b.merge_duration_ns,
     )
     merged = jnp.where(b.mergeable, willing * allowed, 0.0)
-    return Cuts(before, before * (1 - merged))
+    # that no boundary of the merge before this one is cut: joined, or by themselves
+    begins = jnp.append(True, b.merge[1:] != b.merge[:-1])
+    stay = product_before(1 - before, begins)
+    some = merged + (1 - merged) * stay
+    joint = (1 - merged) * stay * before
+    given = jnp.where(some > 0, joint / jnp.where(some > 0, some, 1.0), before)
+    return Cuts(before, before * (1 - merged), given)
 
 
 class Runs(NamedTuple):
@@ -278,16 +290,22 @@ def runs(settings: Settings, layout: Layout, static: Static, of: Measured, cut: 
     """Candidates exist where both their ends are cut and nothing inside is."""
     c = layout.candidates
     certain = cut.final.shape[0] - 1  # the last boundary stands for an end of all data
-    final = cut.final.at[certain].set(1.0)
+    free, final, given = (chance.at[certain].set(1.0) for chance in cut)
+    merge = layout.boundaries.merge
+
+    def cut_at(boundary, left):
+        """If the run begins at the boundary `left`, and none between is cut."""
+        return jnp.where(merge[boundary] == merge[left], free[boundary], given[boundary])
+
     inside = c.inner != certain
-    stay = jnp.where(inside, 1 - final[c.inner], 1.0)
-    plain = jnp.where(inside, 1 - cut.before_merging[c.inner], 1.0)
+    stay = jnp.where(inside, 1 - cut_at(c.inner, c.left[:, None]), 1.0)
+    plain = jnp.where(inside, 1 - free[c.inner], 1.0)
     some = stay > 0
     unmerged = jnp.prod(jnp.where(some, plain / jnp.where(some, stay, 1.0), 0.0), axis=1)
     # groups of hits in too few sensors are dropped; a piece of a split is of a group that was not
     whole = c.left_soft & c.right_soft
     enough = decisions.at_least(of.sees, settings.clustering.min_sensors)
-    weight = jnp.prod(stay, axis=1) * final[c.right]
+    weight = jnp.prod(stay, axis=1) * cut_at(c.right, c.left)
     enough = jnp.where(whole, enough, 1.0)
     weight = jnp.where(c.n_samples > 0, weight, 0.0)
     return Runs(final[c.left] * weight * enough, enough, weight, unmerged)

@@ -17,10 +17,11 @@ from dmsim.reconstruction.event_building import cathode_drift_ns
 from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.soft import decisions, pairing
 from dmsim.reconstruction.soft.arrays import arrays_of
+from dmsim.reconstruction.soft.atoms import LEAST
 from dmsim.reconstruction.soft.layout import Layout, Static
 from dmsim.reconstruction.soft.measure import cuts, measure, runs
 from dmsim.reconstruction.soft.places import Places, fit_places
-from dmsim.reconstruction.soft.structure import LEAST, structure_of
+from dmsim.reconstruction.soft.structure import structure_of
 from dmsim.reconstruction.soft.temperature import Temperature, temperature_of
 from dmsim.reconstruction.tables import event_and_time_ns
 from dmsim.records import RawRecords

@@ -32,7 +32,7 @@ class Temperature(eqx.Module):
     area_pe: float = _scale(1.0, "PE", "area against the bounds of the classes")
     area_fraction_top: float = _scale(0.02, "", "against the bound of an S2")
     merge_gap_ns: float = _scale(500.0, "ns", "gap between pieces of an S2")
-    merge_log10_area: float = _scale(0.02, "", "joint area of pieces")
+    merge_log10_area: float = _scale(0.02, "", "area of the smaller of two pieces")
     position_pe: float = _scale(1.0, "PE", "area on the top array, from which a position is given")
     drift_ns: float = _scale(500.0, "ns", "drift time of a pair against its bounds")
     trigger_pe: float = _scale(5.0, "PE", "area of a triggering S2")

@@ -79,7 +79,8 @@ def merged(settings, start, end, area, signal, *, s1=1, s2=2):
             all_s2 for all_s2 in (s2 in signal[left], s2 in signal[right])
         ):
             continue
-        joint = margins.merge(settings, gap, area[members].sum(), end[members[-1]] - start[members[0]])
+        smaller = min(area[left].sum(), area[right].sum())
+        joint = margins.merge(settings, gap, smaller, end[members[-1]] - start[members[0]])
         if settings.max_duration_ns > 0 and min(joint) >= 0:
             groups = [g for g in groups if g is not left and g is not right] + [members]
             for m in members:

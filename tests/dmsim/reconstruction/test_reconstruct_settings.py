@@ -29,7 +29,7 @@ def test_settings_from_a_file(tmp_path):
         ("hits.threshold_adc = nan", "hits.threshold_adc is nan"),
         ("hits.baseline_samples = 1.5", "hits.baseline_samples is 1.5: must be a whole number"),
         ("clustering.gap_ns = '700 ns'", "clustering.gap_ns is '700 ns'"),
-        ("merging.gap_ns = [1.0]", "7 and 1 values: must be equal"),
+        ("merging.gap_ns = [1.0]", "5 and 1 values: must be equal"),
         ("merging.log10_area = 1.0", "must be a list"),
         ("splitting.method = 'magic'", "splitting.method is 'magic': choose from auto, natural_breaks, "),
         ("clustering.gap_ns = [700.0]", r"clustering.gap_ns is \(700.0,\): must be a number"),

@@ -10,6 +10,7 @@ from dmsim.reconstruction.classify import classify
 from dmsim.reconstruction.host import splitting as host
 from dmsim.reconstruction.settings import Settings, Splitting
 from dmsim.reconstruction.soft import decisions, pairing
+from dmsim.reconstruction.soft.segments import product_before
 from dmsim.reconstruction.soft.temperature import Temperature
 from dmsim.records import Signal
 from dmsim.relax import decide
@@ -134,7 +135,7 @@ def test_split_and_merge_are_steps_when_cold(x64):
     m = SETTINGS.merging
     area, gap = np.meshgrid([100.0, 1e3, 6e4, 1e5], [0.0, 1.5e4, 2.2e4, 2.8e4])
     for duration in (2e4, 6e4):
-        cold = decisions.merge(m, COLD, gap_ns=gap, area_pe=area, duration_ns=duration)
+        cold = decisions.merge(m, COLD, gap_ns=gap, smaller_pe=area, duration_ns=duration)
         hard = np.minimum.reduce(list(np.broadcast_arrays(*margins.merge(m, gap, area, duration)))) >= 0
         np.testing.assert_array_equal(cold, hard)
     assert hard.sum() == 0
@@ -188,3 +189,28 @@ def test_pairs_need_a_drift_inside_the_volume():
     drift = jnp.array([-1.0, 0.0, 5e5, 1.04e6, 1.06e6])
     cold = decisions.paired(SETTINGS.events, COLD, drift, jnp.asarray(1e6))
     np.testing.assert_array_equal(cold, [0, 0, 1, 1, 0])
+
+
+def test_a_hit_within_a_window_whose_edge_is_jittered_for_all(x64):
+    random = np.random.default_rng(7)
+    chance, late = np.array([0.9, 0.4, 1.0, 0.7, 0.6, 0.5]), np.array([3.0, -1.0, 0.5, -2.0, 2.0, 1.0])
+    cell = np.array([0, 2, 2, 0, 0, 2])
+    ours = decisions.any_within(jnp.asarray(chance), decide(jnp.asarray(late), 1.5), jnp.asarray(cell), 3)
+    # 100,000 draws: 5 standard errors are 6e-7 a number
+    there = random.uniform(size=(100_000, 6)) < chance
+    let_in = late + 1.5 * random.logistic(size=(100_000, 1)) > 0
+    expected = [np.mean((there & let_in)[:, cell == k].any(axis=1)) for k in range(3)]
+    np.testing.assert_allclose(ours, expected, atol=5 * 0.0016)
+    assert float(ours[1]) == 0
+    # twin: an edge for each hit
+    apart = decisions.any_of(jnp.asarray(chance) * decide(jnp.asarray(late), 1.5), jnp.asarray(cell), 3)
+    assert abs(float(apart[0]) - expected[0]) > 5 * 0.0016
+
+
+def test_products_before_a_row_of_a_segment(x64):
+    begins = np.array([True, False, False, True, True, False])
+    value = np.array([0.5, 0.0, 3.0, 2.0, 5.0, 7.0])
+    found = product_before(jnp.asarray(value), jnp.asarray(begins))
+    np.testing.assert_array_equal(found, [1.0, 0.5, 0.0, 1.0, 1.0, 5.0])
+    slope = jax.grad(lambda v: product_before(v, jnp.asarray(begins))[2])(jnp.asarray(value))
+    np.testing.assert_array_equal(slope, [0.0, 0.5, 0.0, 0.0, 0.0, 0.0])
