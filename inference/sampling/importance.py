@@ -61,6 +61,7 @@ class Smoothed(NamedTuple):
     pareto_k: Float[Array, ""]
 
 
+@jax.jit
 def smooth(log_weights: Float[Array, "draw"]) -> Smoothed:
     """Pareto-smooth importance weights.
 
@@ -130,6 +131,7 @@ class Refined(eqx.Module):
         return self.draws[jax.random.permutation(key_order, jnp.minimum(chosen, len(self.draws) - 1))]
 
 
+@jax.jit
 def weigh(
     draws: Float[Array, "draw parameter"],
     log_proposal: Float[Array, "draw"],
