@@ -204,8 +204,8 @@ def main() -> int:
     figure_of(results).savefig(args.figure or args.out / "coverage.png", dpi=150)
     for row in results["coverage"]:
         print(f"{row['signal']:5g} events: level {row['level']:.2f}; "
-              f"asymptotic {row['nominal']['asymptotic']:.3f}, toys {row['nominal']['toys']:.3f}; nuisances off: {row['shifted']['asymptotic']:.3f}, "
-              f"{row['shifted']['toys']:.3f}")  # fmt: skip
+              f"asymptotic {row['nominal']['asymptotic']:.3f}, toys {row['nominal']['toys']:.3f}; "
+              f"nuisances off: {row['shifted']['asymptotic']:.3f}, {row['shifted']['toys']:.3f}")  # fmt: skip
     print(json.dumps(results["intervals"]))
     wrong = judged(results)
     for line in wrong:

@@ -11,6 +11,7 @@ from dmsim.io.parquet import TableReader
 from dmsim.io.tables import unpack
 
 _KINDS = ("events", "areas")
+_SEED = 20  # of the choice of simulated S1s that miss the coincidence
 
 
 class Window(eqx.Module):
@@ -117,6 +118,8 @@ def event_set(cs1_pe: np.ndarray, cs2_pe: np.ndarray, *, origin: object = "event
 def read_events(path: str | Path) -> EventSet:
     """Events from an output folder of dmsim: reconstructed `events`, or simulated `areas`.
 
+    Of areas, those whose S1 misses the coincidence are left out as if they had no S1.
+
     Args:
         path: the output folder, or the table's own.
 
@@ -136,4 +139,22 @@ def read_events(path: str | Path) -> EventSet:
     if not chunks:
         raise ValueError(f"{folder} holds no events")
     cs1, cs2 = (np.concatenate([chunk[name] for chunk in chunks]) for name in ("cs1_pe", "cs2_pe"))
+    if reader.kind == "areas":
+        # in areas the coincidence is a probability yet: those that miss it are chosen here, always the same
+        accepted = np.concatenate([chunk["s1_acceptance"] for chunk in chunks])
+        cs1 = np.where(np.random.default_rng(_SEED).random(len(cs1)) < accepted, cs1, 0.0)
     return event_set(cs1, cs2, origin=folder)
+
+
+def table_folder(path: str | Path) -> Path:
+    """The folder of the table of events or areas in an output folder, or the folder itself.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(
+            f"events {path} is no folder: give an output folder of dmsim reconstruct or simulate"
+        )
+    return next((path / kind for kind in _KINDS if (path / kind).is_dir()), path)
