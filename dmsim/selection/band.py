@@ -15,6 +15,7 @@ from dmsim.selection.quantities import Columns, log10_ratio, quantity
 from dmsim.selection.weighted import weighted_quantiles
 
 PERCENTS = (2.5, 10.0, 25.0, 50.0, 75.0, 90.0, 97.5)  # of the reference that are kept
+_ROUNDS = 8  # of the median's curve; the steps shrink by 2 or more a round
 _MIN_EVENTS = 50  # around a knot: its outermost quantiles are those of one event then
 
 
@@ -90,7 +91,8 @@ class Band(AbstractCut):
         Args:
             name: of the cut.
             events: the reference: what `columns_of` takes; events without S1 or S2 are left out of it.
-            knots_s1: > 0, unit of the S1: its quantiles are taken from the events nearest to each in log10.
+            knots_s1: > 0, ascending, unit of the S1, over the range that the cut is for: quantiles are taken
+                from the events nearest to each in log10, and stay what they are beyond the outermost.
             weights: of the events, >= 0.
             low: score, or curve of scores.
             high: likewise.
@@ -109,27 +111,14 @@ class Band(AbstractCut):
         share = np.ones(x.size) if weights is None else np.asarray(weights, float)
         good = (x > 0) & (y > 0) & (share > 0)
         x, ratio, share = np.log10(x[good]), np.log10(y[good] / x[good]), share[good]
-        places = np.log10(np.asarray(knots_s1, float))
-        nearest = np.digitize(x, (places[1:] + places[:-1]) / 2)
-        # the outermost knots take no events from further out than half of the way to their neighbours
-        reach = np.diff(places)[[0, -1]] / 2
-        nearest[(x < places[0] - reach[0]) | (x > places[-1] + reach[1])] = -1
-        rows = []
-        for i, knot in enumerate(knots_s1):
-            mine = nearest == i
-            if mine.sum() < _MIN_EVENTS:
-                raise ValueError(
-                    f"cut {name}: {int(mine.sum())} events of the reference lie around the knot at {s1} = "
-                    f"{knot:g}: must be {_MIN_EVENTS} or more"
-                )
-            rows.append(weighted_quantiles(ratio[mine], share[mine], np.array(PERCENTS) / 100).tolist())
+        rows = _quantiles(f"cut {name}", s1, np.asarray(knots_s1, float), x, ratio, share)
         return cls(
             name,
             low=low if low_percent is None else score_of_percent(low_percent),
             high=high if high_percent is None else score_of_percent(high_percent),
             knots_s1=tuple(knots_s1),
             scores=tuple(score_of_percent(percent) for percent in PERCENTS),
-            log10_ratio=tuple(map(tuple, rows)),
+            log10_ratio=tuple(map(tuple, rows.tolist())),
             s1=s1,
             s2=s2,
             missing=missing,
@@ -164,3 +153,34 @@ class Band(AbstractCut):
             t = t if k == 0 == last else xp.clip(t, -xp.inf if k == 0 else 0.0, xp.inf if k == last else 1.0)
             score = score + (self.scores[k + 1] - self.scores[k]) * t
         return score
+
+
+def _quantiles(
+    label: str,
+    s1: str,
+    knots: Float[np.ndarray, "knot"],
+    log10_s1: Float[np.ndarray, "event"],
+    log10_ratio: Float[np.ndarray, "event"],
+    weights: Float[np.ndarray, "event"],
+) -> Float[np.ndarray, "knot percent"]:
+    """Quantiles of the ratio at each knot, from the events between the knots that are nearest to it."""
+    places = np.log10(knots)
+    nearest = np.digitize(log10_s1, (places[1:] + places[:-1]) / 2)
+    nearest[(log10_s1 < places[0]) | (log10_s1 > places[-1])] = -1
+    groups = [np.flatnonzero(nearest == i) for i in range(knots.size)]
+    for knot, mine in zip(knots, groups, strict=True):
+        if mine.size < _MIN_EVENTS:
+            raise ValueError(
+                f"{label}: {mine.size} events of the reference lie around the knot at {s1} = {knot:g}: must "
+                f"be {_MIN_EVENTS} or more"
+            )
+    median = np.zeros(knots.size)
+    rows = np.zeros((knots.size, len(PERCENTS)))
+    levels = np.array([50.0, *PERCENTS]) / 100
+    for _ in range(_ROUNDS):
+        # of what is left beside the median's curve: the band's slope would widen it
+        left = log10_ratio - np.interp(log10_s1, places, median)
+        found = np.array([weighted_quantiles(left[mine], weights[mine], levels) for mine in groups])
+        rows = median[:, None] + found[:, 1:]
+        median = median + found[:, 0]
+    return rows
