@@ -68,8 +68,7 @@ def log_densities(
     """Log-density of the posterior at the truths and at its draws.
 
     Args:
-        log_prob: (theta[event, parameter], x[event, ...]) -> [event]; called with as many rows as
-            `chunk` times the draws.
+        log_prob: (theta[event, point, parameter], x[event, ...]) -> [event, point].
         theta: truths.
         draws: of each event.
         x: data, events first in every array.
@@ -78,13 +77,13 @@ def log_densities(
     Raises:
         ValueError: if what comes back has another shape.
     """
-    n, n_draws, d = draws.shape
+    n, n_draws, _ = draws.shape
     found = np.empty((n, n_draws + 1))
     for part in _chunks(n, chunk):
-        rows = np.concatenate([theta[part, None], draws[part]], axis=1).reshape(-1, d)
-        given = jax.tree.map(lambda leaf, part=part: jnp.repeat(leaf[part], n_draws + 1, axis=0), x)
-        values = np.asarray(log_prob(jnp.asarray(rows, jnp.float32), given))
-        if values.shape != (len(rows),):
-            raise ValueError(f"what log_prob returns has shape {values.shape}: must be ({len(rows)},)")
-        found[part] = values.reshape(-1, n_draws + 1)
+        points = np.concatenate([theta[part, None], draws[part]], axis=1)
+        given = jax.tree.map(lambda leaf, part=part: leaf[part], x)
+        values = np.asarray(log_prob(jnp.asarray(points, jnp.float32), given))
+        if values.shape != points.shape[:2]:
+            raise ValueError(f"what log_prob returns has shape {values.shape}: must be {points.shape[:2]}")
+        found[part] = values
     return found[:, 0], found[:, 1:]

@@ -180,8 +180,9 @@ def report_page(path: Path | str, report: Any) -> None:
     panels: list[Panel] = [
         lambda axes: ranks(axes, arrays["ranks"], names),
         lambda axes: levels(axes, arrays["levels"]),
-        lambda axes: pulls(axes, arrays["pulls"], names),
     ]
+    if "pulls" in arrays:
+        panels.append(lambda axes: pulls(axes, arrays["pulls"], arrays["pulled"]))
     panels += [
         lambda axes, name=name, found=found: bins(axes, found, name=name)
         for name, found in arrays["bins"].items()

@@ -121,7 +121,8 @@ def calibrate(
 
     Args:
         key: of everything random.
-        post: has `sample(key, x, n)` -> [event, n, parameter], and may have `log_prob(theta, x)` -> [event].
+        post: has `sample(key, x, n)` -> [event, n, parameter], and may have
+            `log_prob(theta[event, point, parameter], x)` -> [event, point].
         simulate: (key, n) -> (theta[n, parameter], x[n, ...]), from the prior that the posterior assumes.
         n_events: simulated, >= 100.
         n_draws: an event, >= 100.
@@ -163,8 +164,14 @@ def calibrate(
         if given and n_events >= 400:
             arrays["bins"][name] = coverage.binned(level, given)
             checks += coverage.check_bins(name, arrays["bins"][name])
-    arrays["pulls"] = pulls.pulls(theta, draws)
-    checks += pulls.check_pulls(arrays["pulls"], names)
+    spread = np.all(draws.std(axis=1) > 0, axis=0)
+    if not spread.all():
+        # a label that some event leaves no doubt about has no pull; its ranks are tested
+        _log.warning("no pulls of %s: draws of an event are all equal", ", ".join(np.array(names)[~spread]))
+    if spread.any():
+        arrays["pulls"] = pulls.pulls(theta[:, spread], draws[:, :, spread])
+        arrays["pulled"] = tuple(name for name, wide in zip(names, spread, strict=True) if wide)
+        checks += pulls.check_pulls(arrays["pulls"], arrays["pulled"])
     data = _summary(x, summary, n_events)
     if data is None:
         _log.warning(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 LARGEST_K = 0.7  # above, means over the weights need more draws than anyone has; section 3 of the source
+_FLAT = 1e-3  # in the logarithm, over the tail
 _FEWEST = 25  # draws: five of them make a tail
 _PRIOR_K, _PRIOR_WEIGHT = (
     0.5,
@@ -87,10 +88,10 @@ def smooth(log_weights: Float[Array, "draw"]) -> Smoothed:
     # quantile of the law; expm1 keeps k near 0 exact
     safe = jnp.where(jnp.abs(law.k) < 1e-6, 1e-6, law.k)
     quantiles = threshold + law.scale * jnp.expm1(-safe * jnp.log1p(-chance)) / safe
-    new = jnp.log(
-        jnp.clip(quantiles, jnp.finfo(weights.dtype).tiny, 1.0)
-    )  # none above the largest raw weight
-    flat = weights[tail[-1]] <= threshold  # all of the tail are equal: nothing to fit, and nothing wrong
+    # none above the largest raw weight
+    new = jnp.log(jnp.clip(quantiles, jnp.finfo(weights.dtype).tiny, 1.0))
+    # a tail of equal weights has nothing to fit, and nothing wrong; fitted, rounding alone gives k of 10
+    flat = shifted[tail[-1]] - shifted[order[-n_tail - 1]] <= _FLAT
     smoothed = shifted.at[tail].set(jnp.where(flat | ~jnp.isfinite(new), shifted[tail], new))
     k = jnp.where(jnp.isfinite(top), jnp.where(flat, -jnp.inf, law.k), jnp.inf)
     return Smoothed(smoothed - jax.nn.logsumexp(smoothed), k)

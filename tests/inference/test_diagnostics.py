@@ -44,8 +44,8 @@ class Exact:
         return self.mean(x)[:, None] + self.scale * normal @ self.root.T
 
     def log_prob(self, theta, x):
-        at = jax.scipy.linalg.solve_triangular(self.root, (theta - self.mean(x)).T, lower=True) / self.scale
-        return -0.5 * jnp.sum(at**2, axis=0)
+        inverse = jnp.linalg.inv(self.root) / self.scale
+        return -0.5 * jnp.sum(((theta - self.mean(x)[:, None]) @ inverse.T) ** 2, axis=-1)
 
 
 def observe(key, theta):
