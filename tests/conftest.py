@@ -26,18 +26,9 @@ mpl.use("Agg")  # no test opens a window
 _MOST_BYTES = 3 * 2**30  # of one worker, of which there may be four
 
 
-# what programs compute does not depend on it, and most of a test's time is compilation
-_QUICK_COMPILER = "--xla_backend_optimization_level=0"
-
-
 def pytest_configure(config):
-    """Compile quickly, as the subprocesses do that tests start; in the slow run as an installed dmsim does.
-
-    XLA_FLAGS=--xla_backend_optimization_level=3 gives the default run optimised code.
-    """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if not config.getoption("--slow") and "xla_backend_optimization_level" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_QUICK_COMPILER}".strip()
+    quick = "quick_compile: of few events: its programs are not optimised, but for the slow run"
+    config.addinivalue_line("markers", quick)
 
 
 def pytest_unconfigure(config):
@@ -70,6 +61,23 @@ def _bounded_memory():
     yield
     if _resident_bytes() > _MOST_BYTES:
         jax.clear_caches()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiler(request):
+    """Quick to compile where a module asks for it (`quick_compile`), as its subprocesses then are.
+
+    A module of few events takes most of its time to compile; what programs compute does not depend on it.
+    With many events unoptimised programs take longer, up to 20 times. The slow run optimises all.
+    """
+    quick = any(request.node.iter_markers("quick_compile")) and not request.config.getoption("--slow")
+    name = "jax_disable_most_optimizations"
+    jax.config.update(name, quick)
+    with pytest.MonkeyPatch.context() as patch:
+        if quick:
+            patch.setenv(name.upper(), "1")
+        yield
+    jax.config.update(name, False)
 
 
 @pytest.fixture
