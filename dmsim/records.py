@@ -335,7 +335,7 @@ class Events(eqx.Module):
     cs2_pe: Float[np.ndarray, "event"]  # top and bottom, each corrected by its own
     cs2_bottom_pe: Float[np.ndarray, "event"]
     drift_time_ns: Float[np.ndarray, "event"]  # S2 centre minus S1 centre
-    x_mm: Float[np.ndarray, "event"]  # of the deposit: the drift field's distortion is undone
+    x_mm: Float[np.ndarray, "event"]  # of the deposit, a field's distortion undone; NaN without a drift time
     y_mm: Float[np.ndarray, "event"]
     z_mm: Float[np.ndarray, "event"]
     x_error_mm: Float[np.ndarray, "event"]  # of the main S2's place

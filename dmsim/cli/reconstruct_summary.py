@@ -68,7 +68,6 @@ def summary(
         f"  records  {result.total_records():>12,} rows       {rates}",
         f"  peaks    {result.total('peaks'):>12,} rows       {out / 'peaks'}",
         f"  events   {len(events):>12,} rows       {out / 'events'}",
-        f"  overflow {result.total('overflow'):>12,} records that simulation had no slot for",
         f"  memory   {memory:>12,} MB at most in one process",
         f"  figure   {figure}",
     ]

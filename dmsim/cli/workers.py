@@ -79,7 +79,7 @@ class _Worker:
     def give(self, tried: _Tried) -> None:
         """Send a task; that the process is gone shows when its answer is asked for."""
         self.current = tried
-        with suppress(BrokenPipeError):
+        with suppress(ConnectionError):  # a broken pipe, or a reset one
             self.pipe.send(tried.task)
 
     def stop(self) -> None:
@@ -148,7 +148,7 @@ def run_spawned(work: Work, tasks: Iterable[int], *, n_workers: int, retries: in
                 worker.current = None
                 try:
                     result, error, mistake = worker.pipe.recv()
-                except (EOFError, ConnectionResetError):
+                except (EOFError, OSError):  # also in the middle of an answer
                     worker.process.join()
                     result, mistake = None, None
                     error = (

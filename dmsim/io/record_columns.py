@@ -36,8 +36,30 @@ class RecordColumns(NamedTuple):
         return RecordColumns(*columns, sample_ns=self.sample_ns)
 
 
+def same_layout(one: RecordColumns, other: RecordColumns, *, origin: object) -> None:
+    """Refuse records whose samples do not fit beside those of others.
+
+    Args:
+        one: those that came first.
+        other: those of `origin`.
+        origin: for the error.
+
+    Raises:
+        ValueError: if their records have another length, or their samples another width.
+    """
+    for what, unit, mine, theirs in (
+        ("records", "samples", other.data.shape[1], one.data.shape[1]),
+        ("samples", "ns", other.sample_ns, one.sample_ns),
+    ):
+        if mine != theirs:
+            raise ValueError(
+                f"{origin}: {what} are {mine} {unit} long and those in front of them {theirs}: "
+                "a run must be of one layout"
+            )
+
+
 def join_columns(parts: list[RecordColumns]) -> RecordColumns:
-    """Records of consecutive spans of time as one."""
+    """Records of consecutive spans of time as one; all of one layout (`same_layout`)."""
     if len(parts) == 1:
         return parts[0]
     columns: list[Any] = [np.concatenate(part) for part in zip(*(part[:-1] for part in parts), strict=True)]

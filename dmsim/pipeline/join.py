@@ -16,7 +16,7 @@ from dmsim.io.columns import TABLES
 from dmsim.io.files import sha256_of_json
 from dmsim.io.parquet import read_table
 from dmsim.io.receipts import FOLDER, read_borders, read_receipt, write_receipt
-from dmsim.io.record_columns import RecordColumns, join_columns, no_records
+from dmsim.io.record_columns import RecordColumns, join_columns, no_records, same_layout
 from dmsim.pipeline.memory import peak_memory_mb
 from dmsim.pipeline.run import (
     Job,
@@ -109,6 +109,9 @@ class _Border:
                     "of the chunks in front of it: chunks must be in order of time"
                 )
             self._last_ns = receipt["last_ns"]
+        for part in (head, tail):
+            if part.n_records and self._pending:
+                same_layout(self._pending[-1], part, origin=f"chunk {chunk}")
         if head.n_records:
             self._pending.append(head)
         if receipt["has_silence"]:
@@ -156,7 +159,7 @@ class _Border:
 def _light(peaks: Peaks) -> Peaks:
     """Peaks without areas per sensor, which events do not need."""
     columns = {name: getattr(peaks, name) for name in Peaks.__dataclass_fields__}
-    return Peaks(**columns | {"area_per_channel_pe": np.zeros((len(peaks), 0), np.float32)})
+    return Peaks(**columns | {"area_per_channel_pe": peaks.area_per_channel_pe[:, :0]})
 
 
 def _read_light(path: Path) -> Peaks:

@@ -136,7 +136,7 @@ def _events(job: Job, here: Setup, chunk: int) -> dict[str, Any]:
     )
     files = write_tables(job, {("peaks", chunk): peaks, ("events", chunk): events})
     counts = {"records": len(records.length), "peaks": len(peaks), "events": len(events)}
-    counts |= {"bytes": int(records.data.nbytes), "overflow": int(records.n_overflow)}
+    counts |= {"bytes": int(records.data.nbytes)}  # records that overflowed are refused
     return {"files": files, "counts": counts | {"stuck": stuck_channels(records)}}
 
 
@@ -165,7 +165,7 @@ def _span(job: Job, here: Setup, chunk: int) -> dict[str, Any]:
         "cut": n_cut,
         "border": records.n_records - inner.n_records,
     }
-    counts |= {"bytes": int(records.data.size * records.data.itemsize), "overflow": 0}
+    counts |= {"bytes": int(records.data.size * records.data.itemsize)}
     return {
         "files": files,
         "border": {name: entry},

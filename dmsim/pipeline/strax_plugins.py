@@ -278,7 +278,7 @@ _PEAK_TIMES = tuple(f"{which}_time" for which in ("s1", "s2", "alt_s1", "alt_s2"
 class DmsimEvents(_Configured, strax.OverlapWindowPlugin):
     """Events around triggering S2s: main and alternate signals, place, corrected areas, energy."""
 
-    __version__ = "1.0.0"
+    __version__ = "1.0.1"
     depends_on = ("dmsim_peaks",)
     provides = ("dmsim_events",)
     data_kind = "dmsim_events"

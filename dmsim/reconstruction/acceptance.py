@@ -10,6 +10,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Float
 from scipy.special import ndtr
 
 from dmsim.detector.model import Electronics
@@ -35,16 +36,28 @@ def lone_photon(electronics: Electronics) -> tuple[float, float]:
 
     The charge law is Normal(n, spe_width sqrt(n)) cut at zero with n = 1, or 2 with the double-photoelectron
     probability; the arrival phase is uniform; noise is normal in the largest sample.
+
+    Raises:
+        ValueError: if sensors have gains of their own.
     """
+    gains = np.unique(np.asarray(electronics.adc_per_pe))
+    if len(gains) > 1:
+        raise ValueError(
+            f"electronics.gain has {len(gains)} values: must be one for all sensors here"
+        )
+    return _lone_photon(float(gains[0]), *_others(electronics))
+
+
+def _others(electronics: Electronics) -> tuple[float, ...]:
+    """What else a lone photon depends on."""
     e = electronics
-    pulse = e.pulse_rise_ns, e.pulse_decay_ns
-    physics = (e.adc_per_pe, e.noise_adc, *pulse, e.spe_width, e.double_pe_probability)
-    return _lone_photon(e.sample_ns, e.zle_threshold_adc, *map(float, physics))
+    leaves = e.noise_adc, e.pulse_rise_ns, e.pulse_decay_ns, e.spe_width, e.double_pe_probability
+    return (e.sample_ns, e.zle_threshold_adc, *map(float, leaves))
 
 
-@lru_cache(maxsize=16)  # it takes as long as the peaks of an event
+@lru_cache(maxsize=1024)  # it takes as long as the peaks of an event, and a detector may have as many gains
 def _lone_photon(
-    sample_ns: int, threshold_adc: int, adc_per_pe: float, noise_adc: float, rise: float, decay: float,
+    adc_per_pe: float, sample_ns: int, threshold_adc: int, noise_adc: float, rise: float, decay: float,
     width: float, double: float,
 ) -> tuple[float, float]:  # fmt: skip
     edges = (np.arange(int(np.ceil((rise + 3 * decay) / sample_ns)) + 3)
@@ -78,5 +91,16 @@ def lost_charge_per_lone_hit(electronics: Electronics) -> float:
     Where p is below 0.5 nothing is corrected (0): the figure grows without bound as p falls, and would rest
     on the assumed charge spread and on noise rather than on light that was seen.
     """
-    p, q = lone_photon(electronics)
+    return _lost(*lone_photon(electronics))
+
+
+def _lost(p: float, q: float) -> float:
     return (1 - p) * q / p if p >= _MIN_PROBABILITY else 0.0
+
+
+def lost_charge_of_sensors(electronics: Electronics, n_sensors: int) -> Float[np.ndarray, "sensor"]:
+    """`lost_charge_per_lone_hit` [PE] of each sensor, by its own gain; 0 for a sensor without gain."""
+    gains, which = np.unique(np.asarray(electronics.adc_per_pe, np.float64), return_inverse=True)
+    others = _others(electronics)
+    lost = np.array([_lost(*_lone_photon(float(gain), *others)) if gain > 0 else 0.0 for gain in gains])
+    return np.broadcast_to(lost[which.reshape(-1)], n_sensors)

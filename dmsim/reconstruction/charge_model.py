@@ -45,18 +45,23 @@ class ChargeModel(NamedTuple):
 
 
 def charge_model(detector: Detector) -> ChargeModel:
-    """Of this detector's top array: the mean spectrum of its live sensors. Made once for each spectrum.
+    """Of this detector's top array: mean spectrum and mean noise of its live sensors. Made once for each.
+
+    Where sensors have gains of their own, noise in PE is the root mean square of theirs.
 
     Raises:
         TypeError: if the detector's electronics are being traced.
     """
     electronics, sensors = detector.electronics, detector.light.sensors
     samples = electronics.zle_samples_before + electronics.pulse_samples + electronics.zle_samples_after
+    live = np.asarray(sensors.efficiency)[: sensors.n_top] > 0
     with jax.ensure_compile_time_eval():  # known values also inside another function's trace
-        noise = float(electronics.noise_adc) * np.sqrt(samples) / float(electronics.adc_per_pe)
+        adc_per_pe = np.asarray(electronics.adc_per_pe, np.float64)
+        if adc_per_pe.ndim:  # a gain for each sensor
+            adc_per_pe = np.mean(adc_per_pe[: sensors.n_top][live] ** -2.0) ** -0.5
+        noise = float(electronics.noise_adc) * np.sqrt(samples) / adc_per_pe
     spectrum = None
     if sensors.spe_quantiles is not None:
-        live = np.asarray(sensors.efficiency[: sensors.n_top]) > 0
         spectrum = tuple(np.asarray(sensors.spe_quantiles, np.float64)[: sensors.n_top][live].mean(axis=0))
     return _tables(
         float(electronics.double_pe_probability), float(electronics.spe_width), float(noise), spectrum

@@ -21,8 +21,6 @@ def cluster(settings: Clustering, hits: HitTable, *, dt: int, n_sensors: int) ->
     left, right = (
         int(np.ceil(ns / dt)) * dt for ns in (settings.left_extension_ns, settings.right_extension_ns)
     )
-    start, end = host.cluster(
-        hits.time_ns, hits.end_ns, hits.channel, n_sensors, settings.gap_ns, left, right,
-        settings.min_sensors, settings.max_duration_ns,
-    )  # fmt: skip
+    limits = host.Limits(float(settings.gap_ns), float(settings.max_duration_ns), int(settings.min_sensors))
+    start, end = host.cluster(hits.time_ns, hits.end_ns, hits.channel, n_sensors, limits, left, right)
     return Windows(start, end)

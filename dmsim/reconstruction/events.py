@@ -54,7 +54,8 @@ def build_events(
         settings: the defaults if None.
 
     Returns:
-        One row an event; NaN or -1 where a quantity does not exist. `drift_time_ns` is the plain difference
+        One row an event; NaN or -1 where a quantity does not exist: without an S1 or an S2 there is no place
+        of the deposit, where the main S2 was seen is in `x_observed_mm`. `drift_time_ns` is the difference
         of the centre times; depth and lifetime correction take `delay_offset_ns` off it.
 
     Raises:
@@ -197,8 +198,8 @@ def _assemble(
         "cs2_pe": cs2,
         "cs2_bottom_pe": cs2_bottom,
         "drift_time_ns": drift_ns,
-        "x_mm": main.x_mm if _distorts(detector) else x,
-        "y_mm": main.y_mm if _distorts(detector) else y,
+        "x_mm": np.where(np.isfinite(drift_ns), main.x_mm, np.nan),
+        "y_mm": np.where(np.isfinite(drift_ns), main.y_mm, np.nan),
         "z_mm": main.z_mm,
         "x_observed_mm": x,
         "y_observed_mm": y,
@@ -231,7 +232,3 @@ def _assemble(
         **columns,
         **{name: np.asarray(value).astype(dtype) for name, value in floats.items()},
     )
-
-
-def _distorts(detector: Detector) -> bool:
-    return detector.drift_field is not None

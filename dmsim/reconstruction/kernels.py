@@ -23,19 +23,15 @@ def baseline(
     window: Int[Array, "record sample"],
     length: Int[Array, "record"],
     clip_adc: Float[Array, ""],
-    threshold_adc: Float[Array, ""],
-    threshold_rms: Float[Array, ""],
     *,
     per_adc: int,
-) -> tuple[Int[Array, "record"], Int[Array, "record"]]:
-    """Baseline [1/per_adc ADC] and largest sample over threshold [ADC]; see `host.pulses.baselines`.
+) -> tuple[Int[Array, "record"], Float[Array, "record"]]:
+    """Baseline [1/per_adc ADC] and rms of the samples in it [ADC]; see `host.pulses.baselines`.
 
     Args:
         window: first samples of each pulse.
         length: how many of them are valid, at least 1.
         clip_adc: largest distance to the median.
-        threshold_adc: below the baseline.
-        threshold_rms: times the rms of the samples in the mean.
         per_adc: units of the baseline an ADC count.
     """
     window = window.astype(jnp.int64)
@@ -48,10 +44,8 @@ def baseline(
     count, total, squares = jnp.sum(kept, axis=1), jnp.sum(d, axis=1), jnp.sum(d * d, axis=1)
     mean = (2 * total * per_adc + count) // (2 * count)
     value = middle[:, 0] * per_adc + mean
-    variance = (count * squares - total * total) / (count * count)
-    needed = jnp.maximum(threshold_adc, threshold_rms * jnp.sqrt(variance))
-    limit = jnp.floor((value - needed * per_adc) / per_adc)
-    return value.astype(jnp.int32), limit.astype(jnp.int32)
+    rms = jnp.sqrt((count * squares - total * total) / (count * count))
+    return value.astype(jnp.int32), rms
 
 
 def over_threshold(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dmsim.detector import Detector
-from dmsim.reconstruction.acceptance import lost_charge_per_lone_hit
+from dmsim.reconstruction.acceptance import lost_charge_of_sensors
 from dmsim.reconstruction.classify import classify
 from dmsim.reconstruction.clustering import cluster
 from dmsim.reconstruction.coincidence import count_sensors, tight_coincidence
@@ -123,11 +123,13 @@ def _with_lost_charge(
     detector: Detector, waveforms: Waveforms, windows: Windows, hits: HitTable
 ) -> Waveforms:
     """Add what lone photons below the threshold took away, for each one that was seen alone."""
-    lost = round(lost_charge_per_lone_hit(detector.electronics) / waveforms.scale)
+    per_hit = lost_charge_of_sensors(detector.electronics, detector.light.sensors.n_sensors)
+    lost = np.rint(per_hit / waveforms.scale).astype(np.int64)
     lone = hits.rows(hits.alone)
     peak = windows.find(lone.max_time_ns)
-    area = waveforms.area_per_channel
-    np.add.at(area, (peak[peak >= 0], lone.channel[peak >= 0]), lost)
+    area, inside = waveforms.area_per_channel, peak >= 0
+    channel = lone.channel[inside]
+    np.add.at(area, (peak[inside], channel), lost[channel])
     return waveforms._replace(area_per_channel=area)
 
 

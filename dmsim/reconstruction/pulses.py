@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dmsim.detector import Detector
-from dmsim.reconstruction import xla
+from dmsim.reconstruction import margins, xla
 from dmsim.reconstruction.host import pulses as host
 from dmsim.reconstruction.settings import Hits
 from dmsim.reconstruction.tables import ADC_PER_COUNT, RecordTable
@@ -47,12 +47,15 @@ def measure_pulses(settings: Hits, table: RecordTable, *, n_first: int, backend:
         n_first: samples looked at.
         backend: "host", or "xla", which gives the same.
     """
-    assert settings.threshold_adc is not None  # resolved
-    assert settings.baseline_clip_adc is not None
+    assert settings.baseline_clip_adc is not None  # resolved
     if backend == "xla":
-        return Pulses(*xla.baselines(settings, table, n_first=n_first, per_adc=PER_ADC))
-    baseline, limit = host.baselines(
-        table.data, table.length, table.pulse, table.first, table.n_pulses, table.baseline_adc, n_first,
-        settings.baseline_clip_adc, settings.threshold_adc, settings.threshold_rms, PER_ADC,
-    )  # fmt: skip
-    return Pulses(baseline, limit)
+        clip_adc = settings.baseline_clip_adc
+        baseline, rms = xla.baselines(table, n_first=n_first, clip_adc=clip_adc, per_adc=PER_ADC)
+    else:
+        baseline, rms = host.baselines(
+            table.data, table.length, table.pulse, table.first, table.n_pulses, table.baseline_adc, n_first,
+            settings.baseline_clip_adc, PER_ADC,
+        )  # fmt: skip
+    # a sample s is over threshold where the margin of its depth, baseline - s, is not negative
+    limit = np.floor(baseline * ADC_PER_COUNT + margins.hit(settings, 0.0, rms))
+    return Pulses(baseline, limit.astype(np.int32))

@@ -9,11 +9,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from dmsim.reconstruction import kernels
 from dmsim.reconstruction.host import hits as host
-from dmsim.reconstruction.settings import Hits
 from dmsim.reconstruction.tables import Gains, RecordTable, Windows
 
 try:
@@ -41,24 +40,20 @@ _integrate = partial(jax.jit, static_argnames="per_adc", donate_argnums=0)(kerne
 
 
 def baselines(
-    settings: Hits, table: RecordTable, *, n_first: int, per_adc: int
-) -> tuple[Int[np.ndarray, "pulse"], Int[np.ndarray, "pulse"]]:
-    """`host.pulses.baselines`, with the settings resolved."""
-    numbers = settings.baseline_clip_adc, settings.threshold_adc, settings.threshold_rms
-    assert None not in numbers  # resolved
-    clip, threshold, rms = map(np.float64, numbers)
-    n_pulses = table.n_pulses
-    baseline = np.full(n_pulses, table.baseline_adc * per_adc, np.int32)
-    limit = np.full(n_pulses, np.floor(table.baseline_adc - threshold), np.int32)
+    table: RecordTable, *, n_first: int, clip_adc: float, per_adc: int
+) -> tuple[Int[np.ndarray, "pulse"], Float[np.ndarray, "pulse"]]:
+    """`host.pulses.baselines`."""
+    baseline = np.full(table.n_pulses, table.baseline_adc * per_adc, np.int32)
+    rms = np.zeros(table.n_pulses)
     heads = np.flatnonzero(table.first == np.arange(len(table.first)))
     n_first = min(n_first, table.data.shape[1])
     window, length = table.data[heads, :n_first], np.minimum(table.length[heads], n_first)
     with enable_x64():
         for rows, (part, valid) in _blocks(len(heads), window, length):
-            out = _baseline(part, np.maximum(valid, 1), clip, threshold, rms, per_adc=per_adc)
+            out = _baseline(part, np.maximum(valid, 1), np.float64(clip_adc), per_adc=per_adc)
             pulse = table.pulse[heads[rows]]
-            baseline[pulse], limit[pulse] = (np.asarray(c)[: len(pulse)] for c in out)
-    return baseline, limit
+            baseline[pulse], rms[pulse] = (np.asarray(c)[: len(pulse)] for c in out)
+    return baseline, rms
 
 
 def over_threshold(table: RecordTable, limit: Int[np.ndarray, "pulse"]) -> Bool[np.ndarray, "record sample"]:

@@ -14,43 +14,49 @@ _paired = numba.njit(margins.paired)  # the same expression as in the soft readi
 def proximity(time_ns, center_ns, area, x, y, window_ns, min_fraction, width):
     """Proximity score of each S2 [1/(ms mm)]: how much earlier S2s make it look like their aftermath.
 
-    Sum over earlier S2s of (their area over its own) / (time between centres) x the density of a half
-    Cauchy law at the distance. An S2 without a place adds nothing; one at the same place, infinity.
+    Each S2 hands its own share of the score to the S2s that start within the window after it.
 
     Args:
         time_ns: int64, start, ascending.
         center_ns: int64, centre.
         area: PE.
-        x: mm.
+        x: mm; an S2 without a place hands on nothing and gets nothing.
         y: mm.
-        window_ns: earlier S2s start no longer before than this.
-        min_fraction: of its area, that an earlier S2 needs.
+        window_ns: how long after its start an S2 counts.
+        min_fraction: of a later S2's area, that an earlier one needs.
         width: mm sqrt(PE).
     """
     n = len(time_ns)
     score = np.zeros(n)
-    first = 0
-    for i in range(n):
-        while time_ns[first] < time_ns[i] - window_ns:
-            first += 1
-        if not area[i] > 0:
-            continue
-        for j in range(first, n):
-            if time_ns[j] > time_ns[i]:
-                break
-            apart_ms = (center_ns[i] - center_ns[j]) * 1e-6
-            if apart_ms <= 0 or not (area[j] > 0 and area[j] >= min_fraction * area[i]):
-                continue
-            distance = np.sqrt((x[i] - x[j]) ** 2 + (y[i] - y[j]) ** 2)
-            if np.isnan(distance):
-                continue
-            if distance == 0:
-                score[i] = np.inf
-                continue
-            scale = width * np.sqrt(1 / area[j] + 1 / area[i])
-            density = 2 / (np.pi * scale * (1 + (distance / scale) ** 2))
-            score[i] += area[j] / area[i] / apart_ms * density
+    together = 0  # first S2 that starts with the earlier one: their centres may be in another order
+    for earlier in range(n):
+        if time_ns[together] < time_ns[earlier]:
+            together = earlier
+        later = together
+        while later < n and time_ns[later] - time_ns[earlier] <= window_ns:
+            apart_ms = (center_ns[later] - center_ns[earlier]) * 1e-6
+            some = area[later] > 0 and area[earlier] > 0
+            if apart_ms > 0 and some and area[earlier] >= min_fraction * area[later]:
+                distance = np.sqrt((x[later] - x[earlier]) ** 2 + (y[later] - y[earlier]) ** 2)
+                score[later] += _aftermath(apart_ms, area[earlier], area[later], distance, width)
+            later += 1
     return score
+
+
+@njit(cache=True, nogil=True)
+def _aftermath(apart_ms, earlier_pe, later_pe, distance_mm, width):
+    """Areas' ratio over the time, times the density of a half Cauchy law at the distance.
+
+    The law is as wide as both places are uncertain, by their areas. At distance 0 infinite, and 0 where one
+    of them has no place.
+    """
+    if not distance_mm >= 0:
+        return 0.0
+    if distance_mm == 0:
+        return np.inf
+    squared_scale = width**2 * (1 / earlier_pe + 1 / later_pe)
+    density = 2 / np.pi * np.sqrt(squared_scale) / (squared_scale + distance_mm**2)
+    return earlier_pe / later_pe / apart_ms * density
 
 
 @njit(cache=True, nogil=True)

@@ -41,10 +41,8 @@ def link(time_ns, channel, record_i, length, dt, n_samples, n_sensors):
 
 
 @njit(cache=True, nogil=True)
-def baselines(
-    data, length, pulse, first, n_pulses, nominal, n_first, clip, threshold, threshold_rms, per_adc
-):
-    """Baseline of each pulse, and the largest sample that is at or over its threshold.
+def baselines(data, length, pulse, first, n_pulses, nominal, n_first, clip, per_adc):
+    """Baseline of each pulse, and the rms of the samples that it is made of.
 
     The baseline is the mean of those of the first samples that lie within `clip` of their median: a pulse's
     rise and small photoelectrons fall out. A pulse without its first fragment takes the nominal baseline.
@@ -58,21 +56,18 @@ def baselines(
         nominal: baseline [ADC].
         n_first: samples looked at.
         clip: largest distance to the median [ADC].
-        threshold: below the baseline [ADC].
-        threshold_rms: times the rms of the samples in the mean; the larger threshold holds.
         per_adc: units of the baseline an ADC count.
 
     Returns:
-        baseline [1/per_adc ADC], largest sample that counts as over threshold [ADC].
+        baseline [1/per_adc ADC], rms of the samples in the mean [ADC], 0 for the nominal baseline.
     """
     baseline = np.empty(n_pulses, np.int32)
-    limit = np.empty(n_pulses, np.int32)
+    rms = np.zeros(n_pulses)
     counts = np.zeros(_NARROW, np.int64)
     for row in range(pulse.size):
         p = pulse[row]
         if first[row] == _NONE:
             baseline[p] = nominal * per_adc
-            limit[p] = np.int32(np.floor(nominal - threshold))
             continue
         if first[row] != row:
             continue
@@ -88,13 +83,9 @@ def baselines(
         # nearest unit; a half goes up
         mean = (2 * total * per_adc + count) // (2 * count)
         baseline[p] = middle * per_adc + mean
-        needed = threshold
-        if threshold_rms > 0:
-            # one division and one root of exact integers: the same bits everywhere
-            variance = (count * squares - total * total) / (count * count)
-            needed = max(threshold, threshold_rms * np.sqrt(variance))
-        limit[p] = np.int32(np.floor((baseline[p] - needed * per_adc) / per_adc))
-    return baseline, limit
+        # one division and one root of exact integers: the same bits everywhere
+        rms[p] = np.sqrt((count * squares - total * total) / (count * count))
+    return baseline, rms
 
 
 @njit(cache=True, nogil=True)

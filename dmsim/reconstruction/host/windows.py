@@ -1,17 +1,33 @@
 """Hits of all sensors into windows."""
 
+from typing import NamedTuple
+
+import numba
 import numpy as np
 
+from dmsim.reconstruction import margins
 from dmsim.reconstruction.host.jit import njit
+
+# the same expressions as in the soft reading
+_gap = numba.njit(margins.gap)
+_sensors = numba.njit(margins.sensors)
+
+
+class Limits(NamedTuple):
+    """Those of the clustering's settings that a group is held against."""
+
+    gap_ns: float
+    max_duration_ns: float
+    min_sensors: int
 
 
 @njit(cache=True, nogil=True)
-def cluster(time_ns, end_ns, channel, n_sensors, gap_ns, left_ns, right_ns, min_sensors, max_duration_ns):
+def cluster(time_ns, end_ns, channel, n_sensors, limits, left_ns, right_ns):
     """Windows around groups of hits, sorted by time, that no gap separates.
 
-    A gap of exactly `gap_ns` separates nothing. A group ends, too, where its next hit would make it longer
-    than `max_duration_ns`; the windows on both sides then share a border at that hit's start, less the
-    extension that the window before does not reach into.
+    A gap of exactly `limits.gap_ns` separates nothing. A group ends, too, where its next hit would make it
+    longer than `limits.max_duration_ns`; the windows on both sides then share a border at that hit's start,
+    less the extension that the window before does not reach into.
 
     Returns:
         start, end of the windows that have hits in enough sensors.
@@ -24,7 +40,8 @@ def cluster(time_ns, end_ns, channel, n_sensors, gap_ns, left_ns, right_ns, min_
         first, reach, count = time_ns[i], end_ns[i], 0
         begin = i
         while i < time_ns.size:
-            if i > begin and (time_ns[i] - reach > gap_ns or end_ns[i] - first > max_duration_ns):
+            apart = _gap(limits, time_ns[i] - reach) > 0
+            if i > begin and (apart or end_ns[i] - first > limits.max_duration_ns):
                 break
             reach = max(reach, end_ns[i])
             if seen[channel[i]] != group:
@@ -35,7 +52,7 @@ def cluster(time_ns, end_ns, channel, n_sensors, gap_ns, left_ns, right_ns, min_
         if i < time_ns.size:
             right = min(right, time_ns[i])
         free_from = right
-        if count >= min_sensors:
+        if _sensors(limits, count) > 0:
             start[n], end[n] = left, right
             n += 1
         group += 1

@@ -14,6 +14,8 @@ from dmsim.io.provenance import read_provenance, tree_sha256, write_provenance
 from dmsim.io.reconstruction import read_reconstruction
 from dmsim.plot.summary import reconstructed_events
 
+pytestmark = pytest.mark.quick_compile
+
 EVENTS, CHUNK = 6, 4
 SIMULATE = ("simulate", "-d", "xenonnt", "-s", "kr83m", "-n", str(EVENTS), "--seed", "3")
 SIMULATE += ("--without", "all")  # each event is then one S1 and one S2
@@ -42,7 +44,6 @@ def test_both_formats_and_all_chunks_give_the_same(simulated, dmsim_command, tmp
     for kind in ("parquet", "strax"):
         status, output, error = dmsim_command("reconstruct", simulated / kind, "-o", tmp_path / kind)
         assert (status, error) == (0, "")
-        assert "overflow            0 records" in output
         assert (tmp_path / kind / "events.png").read_bytes().startswith(b"\x89PNG")
     events = rows(tmp_path / "parquet", "events")
     np.testing.assert_array_equal(events["event"], np.arange(EVENTS))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,14 @@ def test_chunks_count_for_nothing(raw, cut, expected, dmsim_command, tmp_path):
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
+
+
+def test_chunks_count_for_nothing_in_double_precision(cut, whole, expected, dmsim_command, tmp_path, x64):
+    for name, folder in (("cut", cut), ("whole", whole)):
+        assert dmsim_command("reconstruct", folder, "-o", tmp_path / name)[0] == 0
+    found = content(tmp_path / "cut")
+    assert found == content(tmp_path / "whole") != expected
+    assert found["Peaks", "area_pe"][1] == "<f8"
 
 
 def test_another_seed_gives_other_bytes(detector, expected, dmsim_command, tmp_path):
@@ -326,6 +335,18 @@ def test_overlapping_records_are_named(raw, dmsim_command, tmp_path):
     status, _, error = dmsim_command("reconstruct", folder, "-d", "xenonnt", "-o", tmp_path / "out")
     assert status == 1
     assert re.search("records 40 and 41 of channel .* overlap in time", error)
+
+
+def test_chunks_of_another_record_length_are_named(raw, detector, dmsim_command, tmp_path):
+    first, second = synthetic_run.as_records(raw[:300]), synthetic_run.as_records(raw[300:600])
+    second = replace(second, data=np.pad(second.data, ((0, 0), (0, 10))))
+    folder = synthetic_run.write_parts(tmp_path / "in", [first, second], detector)
+    status, _, error = dmsim_command("reconstruct", folder, "-o", tmp_path / "out")
+    assert status == 1
+    message = (
+        "chunk 1: records are 120 samples long and those in front of them 110: a run must be of one layout"
+    )
+    assert error.splitlines()[-1].endswith(message)
 
 
 def write_unchecked(folder, raw):

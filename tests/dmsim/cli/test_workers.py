@@ -32,10 +32,23 @@ def test_what_fails_too_often_is_given_up_and_the_others_go_on(runner, tmp_path)
     assert found[2] == (2, None, 1)
 
 
-def test_a_killed_worker_loses_nothing(tmp_path):
-    work = functools.partial(task_examples.killed_at_first, str(tmp_path))
+@pytest.mark.parametrize("killed", [task_examples.killed_at_first, task_examples.killed_in_its_answer])
+def test_a_killed_worker_loses_nothing(killed, tmp_path):
+    work = functools.partial(killed, str(tmp_path))
     found = outcomes(spawned(work, range(6), retries=1))
     assert found == {task: (task, None, 2 if task == 1 else 1) for task in range(6)}
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, ConnectionResetError])
+def test_a_worker_that_is_gone_is_given_a_task_all_the_same(error):
+    class Gone:
+        def send(self, task):
+            raise error
+
+    worker = object.__new__(workers._Worker)
+    worker.pipe = Gone()
+    worker.give(workers._Tried(3, 0))
+    assert worker.current == (3, 0)  # its answer will not come, which is seen to elsewhere
 
 
 def test_a_task_that_kills_every_worker_is_given_up():

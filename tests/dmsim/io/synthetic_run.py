@@ -83,12 +83,18 @@ def provenance_of(detector, **settings):
 
 def write_tables(folder, raw, cuts, detector):
     """As our tables, cut at any rows, also inside pulses."""
+    edges = [0, *cuts, len(raw)]
+    parts = [as_records(raw[begin:end]) for begin, end in zip(edges, edges[1:], strict=False)]
+    return write_parts(folder, parts, detector)
+
+
+def write_parts(folder, parts, detector):
+    """Records of a stream, a chunk each, as our tables."""
     provenance = provenance_of(detector, duration_s=1.0)
     write_provenance(folder, provenance)
-    edges = [0, *cuts, len(raw)]
-    writer = TableWriter(folder, "records", provenance, n_chunks=len(edges) - 1)
-    for chunk, (begin, end) in enumerate(zip(edges, edges[1:], strict=False)):
-        writer.write(chunk, tables.pack_records(as_records(raw[begin:end])))
+    writer = TableWriter(folder, "records", provenance, n_chunks=len(parts))
+    for chunk, part in enumerate(parts):
+        writer.write(chunk, tables.pack_records(part))
     return folder
 
 

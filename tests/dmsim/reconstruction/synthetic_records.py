@@ -16,6 +16,7 @@ def records_of(detector, photons, *, n_events=1, seed=1, noise=NOISE, first_even
     electronics = detector.electronics
     before, after = electronics.zle_samples_before, electronics.zle_samples_after
     edges = np.arange(PULSE + 1) * DT
+    adc_per_pe = np.broadcast_to(np.asarray(electronics.adc_per_pe), detector.light.sensors.n_sensors)
     rows = []
     photons = sorted(photons, key=lambda p: (p[0], p[1], p[2]))
     i = 0
@@ -40,7 +41,7 @@ def records_of(detector, photons, *, n_events=1, seed=1, noise=NOISE, first_even
                     float(electronics.pulse_decay_ns),
                 )
             )
-            wave[sample - start : sample - start + PULSE] += charge * float(electronics.adc_per_pe) * share
+            wave[sample - start : sample - start + PULSE] += charge * float(adc_per_pe[channel]) * share
         adc = np.clip(np.round(BASELINE + noise * random.normal(size=len(wave)) - wave), 0, 2**14 - 1)
         if BASELINE - adc.min() >= threshold:
             for k in range(-(-len(adc) // SAMPLES)):

@@ -32,6 +32,19 @@ def test_acceptance_against_a_simulated_lone_photon(detector):
     assert abs(p - worse) > 4.42 * np.sqrt(p * (1 - p) / n) + 0.002
 
 
+def test_each_sensor_loses_by_its_own_gain(detector):
+    gain = float(detector.electronics.gain)
+    gains = jnp.asarray([gain, 0.6 * gain, gain])
+    own = eqx.tree_at(lambda e: e.gain, detector.electronics, gains)
+    lost = acceptance.lost_charge_of_sensors(own, 3)
+    one = acceptance.lost_charge_per_lone_hit(detector.electronics)
+    assert lost[0] == lost[2] == one
+    assert lost[1] > 1.2 * one
+    assert acceptance.lost_charge_of_sensors(detector.electronics, 3).tolist() == [one] * 3
+    with pytest.raises(ValueError, match=r"electronics.gain has 2 values: must be one for all sensors"):
+        acceptance.lost_charge_per_lone_hit(own)
+
+
 def test_lost_charge_stays_bounded_at_low_gain(detector):
     def at(gain):
         return eqx.tree_at(lambda e: e.gain, detector.electronics, jnp.asarray(gain))

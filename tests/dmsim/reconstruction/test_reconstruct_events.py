@@ -43,6 +43,10 @@ def test_main_s1_and_s2(detector, mixed):
     assert events.time_ns[3] == pytest.approx(10**18 + 3 * 10**9 + S1_AT, abs=100)
     assert events.x_mm[3] == pytest.approx(-200, abs=20)
     assert events.y_mm[3] == pytest.approx(300, abs=20)
+    # an S2 without an S1 is seen somewhere, but its deposit has no place
+    assert np.isfinite(events.x_observed_mm).tolist() == [False, False, True, True, True]
+    assert np.isfinite(events.x_mm).tolist() == [False, False, False, True, False]
+    assert np.isfinite(events.y_mm).tolist() == [False, False, False, True, False]
 
 
 def test_depth_and_corrections(detector, mixed):

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -49,6 +50,19 @@ def test_areas_and_times_of_an_s1_and_an_s2(detector, random):
     assert (peaks.n_saturated == 0).all()
     assert np.isnan(peaks.x_mm[0])
     assert np.hypot(peaks.x_mm[1], peaks.y_mm[1]) < 15
+
+
+def test_each_sensor_may_have_a_gain_of_its_own(detector, random):
+    photons = s1(random, 0, S1_AT, 300) + s2(random, detector, 0, S2_AT, 8000)
+    factor = np.where(np.arange(detector.light.sensors.n_sensors) % 2, 1.0, 1.4).astype(np.float32)
+    own = eqx.tree_at(lambda d: d.electronics.gain, detector, detector.electronics.gain * factor)
+    one, each = find_peaks(detector, records_of(detector, photons)), find_peaks(own, records_of(own, photons))
+    assert each.signal.tolist() == one.signal.tolist()
+    np.testing.assert_allclose(each.area_pe, one.area_pe, rtol=0.02)
+    np.testing.assert_allclose([each.x_mm[1], each.y_mm[1]], [one.x_mm[1], one.y_mm[1]], atol=2)
+    # must fail: one gain for all
+    wrong = find_peaks(detector, records_of(own, photons))
+    assert (wrong.area_pe > 1.1 * one.area_pe).all()
 
 
 def test_later_fragments_take_the_baseline_of_the_first(detector, random):
