@@ -27,8 +27,9 @@ class Objective:
         figure: `figure(signal, background, background_error)`, arrays of one number a bin, to one number that
             is to be large; differentiable. The functions of `dmsim.selection.merit` are such.
         background_error: relative systematic error of the background in each bin, >= 0.
-        penalise: whether the background's error holds what a finite sample leaves open: the sum of squared
-            weights, and one event of each background. Figures on held-out events are quoted without it.
+        penalise: whether the background holds what a finite sample leaves open: one event more of each class,
+            in its expectation and its error, and the sum of squared weights in its error. Figures on held-out
+            events are quoted without it.
         bins: a column and its edges, to count in bins; None counts all in one. Events outside count nowhere.
     """
 
@@ -88,6 +89,9 @@ class Objective:
         for shift in shifts:
             variance = variance + shift**2
         if penalised:
+            # one event more of each: mean and variance of an expectation after a flat prior. Without it
+            # a background that the sample happens not to show would look like none
+            background = background + jnp.sum(jnp.asarray(floor))
             variance = variance + squares + jnp.sum(jnp.square(jnp.asarray(floor)))
         # no square root of zero: its gradient is not finite
         return Counts(signal, background, jnp.sqrt(jnp.maximum(variance, 1e-12)))

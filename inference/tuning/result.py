@@ -32,7 +32,7 @@ class Settings:
 
     n_steps: int = 300
     n_starts: int = 4
-    softness: tuple[float, float] = (0.4, 0.04)
+    softness: tuple[float, float] = (0.4, 0.015)
     learning_rate: float = 0.1
     start_spread: float = 0.5
     smoothness: float = 1e-5

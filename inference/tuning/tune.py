@@ -133,9 +133,10 @@ def _climb(key, problem: Problem, random, begin, resample, on_step) -> tuple[Tra
     step, best, best_step = 0, -np.inf, 0
     while True:
         looks.append(_look(problem, vectors, step, begin))
-        seen = np.where(looks[-1]["obeyed"], looks[-1]["validation"], -np.inf)
-        if np.nanmax(seen) > best:
-            best, best_step = float(np.nanmax(seen)), step
+        recent = np.mean([look["validation"] for look in looks[-3:]], axis=0)
+        now = float(np.nanmax(np.where(looks[-1]["obeyed"], recent, -np.inf)))
+        if now > best:
+            best, best_step = now, step
         if on_step is not None:
             on_step(step, n, best)
         if step >= n or (step > n / 2 and step - best_step >= settings.patience):
@@ -183,7 +184,7 @@ def _choose(problem: Problem, looks: Trajectory) -> Array:
     vector = problem.vector
     flat = looks.values.reshape(-1, len(vector))  # by look, then start
     vectors = vector.of_values(flat)
-    figures = np.nan_to_num(looks.validation, nan=-np.inf, posinf=-np.inf)
+    figures = _smoothed(np.nan_to_num(looks.validation, nan=-np.inf, posinf=-np.inf))
     order = np.argsort(-figures.reshape(-1), kind="stable")
     if all(isinstance(c, Bounds) for c in problem.constraints):
         return vectors[order[0]]
@@ -201,6 +202,12 @@ def _choose(problem: Problem, looks: Trajectory) -> Array:
         )
     chosen = np.array([problem.hard(v, problem.validation).value for v in restored])
     return restored[int(np.argmax(np.where(obeys, chosen, -np.inf)))]
+
+
+def _smoothed(figures: np.ndarray) -> np.ndarray:
+    """Mean of three looks of each start: the best of many noisy figures is the luckiest one."""
+    padded = np.concatenate([figures[:1], figures, figures[-1:]])
+    return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
 
 
 def _judge(random, problem: Problem, best: Array, looks: Trajectory, n_gradients: int, begin) -> TunedCuts:

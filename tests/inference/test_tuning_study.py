@@ -37,10 +37,11 @@ def test_tiny_study(study, tmp_path, capsys):
     found = json.loads((tmp_path / "seed_1.json").read_text())["eight"]
     assert set(found) == {"none", "defaults", "gradient", "scan once", "scan converged", "TPE", "CMA-ES"}
     assert found["defaults"]["figure"] > 2 * found["none"]["figure"]
-    for row in found.values():
+    for method, row in found.items():
         assert row["low"] <= row["figure"] <= row["high"]
-        assert row["lifetime"] != row["figure"]  # the shifted detectors are others
-        assert row["g1"] != row["figure"]
+        if method != "none":  # the shifted detectors are others
+            assert row["lifetime"] != row["figure"]
+            assert row["g1"] != row["figure"]
     # a search remembers the best, and begins with the defaults
     for method in ("scan once", "TPE", "CMA-ES"):
         assert found[method]["tuning_figure"] >= 0.9 * found["defaults"]["tuning_figure"]

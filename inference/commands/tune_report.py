@@ -1,0 +1,102 @@
+"""report.html of tuned cuts: one page that needs no other file."""
+
+import base64
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inference.demo.report_style import CSS
+from inference.tuning.result import Interval, TunedCuts
+from inference.tuning.study import Study
+
+_CAPTIONS = {
+    "variables": "Each cut's variable, for events that pass all other cuts. Dashed: given; full: tuned. "
+    "Thresholds outside of the shown range cut nothing away there.",
+    "trajectory": "The way there, one line a start. Left: figures with the penalty for the finite sample. "
+    "Right: how soft each threshold was.",
+    "thresholds": "The figure around the tuned cuts, with penalty, on all events: one threshold moves by "
+    "up to one spread of the signal, all others stay.",
+}
+
+
+def _interval(value: Interval, form: str, factor: float = 1.0) -> str:
+    numbers = (f"{factor * v:{form}}" for v in value)
+    return "{} ({} to {})".format(*numbers)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    def line(cells, tag):
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return f"<div class=scroll><table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table></div>"
+
+
+def page(tuned: TunedCuts, study: Study, flows: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
+    """The page's text.
+
+    Args:
+        tuned: what tuning found.
+        study: what was asked for.
+        flows: cut flow of each sample.
+        figures: PNG files by name.
+    """
+    held_out = tuned.held_out
+    cards = (
+        (f"{held_out.figure.value:.3g}", f"{study.objective.figure} on held-out events"),
+        (f"{held_out.given.value:.3g}", "with the cuts as given"),
+        (f"{100 * held_out.gain.value:+.1f} %", "gain"),
+        (f"{100 * held_out.efficiency:.1f} %", "of the signal kept"),
+        (f"{100 * held_out.soft_hard_gap:+.2f} %", "soft against hard, in the end"),
+    )
+    rows = [
+        [name, f"{row['given']:.5g}", f"{row['tuned']:.5g}", f"{row['spread']:.3g}"]
+        for name, row in tuned.as_dict()["parameters"].items()
+    ]
+    kept = [
+        [name, f"{held_out.kept_given[name]:.4g}", f"{held_out.kept[name]:.4g}"] for name in held_out.kept
+    ]
+    judged = [
+        ["as given", _interval(held_out.given, ".4g")],
+        ["as tuned", _interval(held_out.figure, ".4g")],
+        ["gain [%]", _interval(held_out.gain, "+.1f", 100)],
+    ]
+    flow_texts = "".join(
+        f"<h3>{html.escape(name)}</h3><pre>{html.escape(str(flow))}</pre>" for name, flow in flows.items()
+    )
+    sections = (
+        (
+            "What was gained",
+            f"<p>{html.escape(tuned.message[:1].upper() + tuned.message[1:])}. Figures are of hard cuts on "
+            "events that neither steps nor choices have seen; 68 % bootstrap intervals.</p>"
+            + _table(["cuts", "figure"], judged)
+            + _table(["sample", "expected events, cuts as given", "as tuned"], kept),
+        ),
+        ("Variables", _figure(figures, "variables")),
+        ("Thresholds", _table(["threshold", "given", "tuned", "spread of the signal"], rows)),
+        ("Around the optimum", _figure(figures, "thresholds")),
+        (
+            "How it got there",
+            f"<p>{tuned.n_gradients} gradients and {tuned.n_hard} evaluations of hard cuts took "
+            f"{tuned.cpu_s:.0f} CPU-seconds.</p>" + _figure(figures, "trajectory"),
+        ),
+        ("Cut flow", flow_texts),
+    )
+    body = "".join(f"<section><h2>{title}</h2>{text}</section>" for title, text in sections)
+    card_text = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(t)}</span></div>" for v, t in cards)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>dmsim tune</title><style>{CSS}</style></head><body><main>"
+        f"<header><h1>Tuned cuts</h1></header><div class=cards>{card_text}</div>{body}</main></body></html>\n"
+    )
+
+
+def _figure(figures: Mapping[str, Path], name: str) -> str:
+    data = base64.b64encode(figures[name].read_bytes()).decode("ascii")
+    caption = html.escape(_CAPTIONS[name], quote=True)
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{caption}"><figcaption>{caption}</figcaption>'
+        "</figure>"
+    )

@@ -1,0 +1,101 @@
+"""Events that move with the detector: nuisance parameters in the figure, gradients through the simulator."""
+
+import jax
+import numpy as np
+import pytest
+
+import dmsim
+from dmsim.selection import CutSet, Range
+from dmsim.selection.merit import asimov_significance
+from inference.tuning import Objective, Sample, Settings, tune
+from inference.tuning.simulator import (
+    areas_simulator,
+    figure_and_gradient,
+    soft_figure,
+    values_of,
+    with_nuisances,
+)
+
+OBJECTIVE = Objective(asimov_significance, background_error=0.0)
+KEY = jax.random.key(2)
+
+
+def resimulate(key, parameters, n=20_000):
+    """Signal N(0, 1) in x and y; background N(3 + shift, 1) in x and N(3, 1) in y."""
+    draws = jax.random.normal(key, (4, n))
+    return {
+        "signal": Sample({"x": draws[0], "y": draws[1]}, 20.0, signal=True),
+        "background": Sample({"x": draws[2] + 3 + parameters["shift"], "y": draws[3] + 3}, 400.0),
+    }
+
+
+CUTS = CutSet((Range(name="x", column="x", high=1.5), Range(name="y", column="y", high=1.5)))
+
+
+def test_gradient_through_a_simulator_against_finite_differences(x64):
+    value, thresholds, parameters = figure_and_gradient(KEY, CUTS, resimulate, {"shift": 0.0}, OBJECTIVE)
+    vector, figure = soft_figure(KEY, CUTS, resimulate, {"shift": 0.0}, OBJECTIVE)
+    assert vector.names == ("x.high", "y.high")
+
+    def at(shift, high=1.5):
+        return float(figure(jnp.array([high, 1.5]), {"shift": shift}))
+
+    assert value == pytest.approx(at(0.0))
+    assert parameters["shift"] == pytest.approx((at(0.01) - at(-0.01)) / 0.02, rel=1e-3)
+    finite = (at(0.0, 1.51) - at(0.0, 1.49)) / 0.02
+    assert thresholds["x.high"] == pytest.approx(finite, rel=2e-3)
+    assert parameters["shift"] > 0 > thresholds["x.high"] - 10  # more distance, more significance
+
+
+def test_a_nuisance_parameter_moves_the_cut_away_from_what_it_moves():
+    settings = Settings(n_steps=80, n_starts=1, steps_per_check=40, n_bootstrap=20)
+    plain = {n: s for n, s in with_nuisances(KEY, resimulate, {"shift": 0.0}, {}).items()}
+    moving = with_nuisances(KEY, resimulate, {"shift": 0.0}, {"shift": 0.5})
+    np.testing.assert_allclose(moving["background"].tangents["shift"]["x"], 0.5)
+    np.testing.assert_allclose(moving["background"].tangents["shift"]["y"], 0.0)
+    np.testing.assert_allclose(moving["signal"].tangents["shift"]["x"], 0.0)
+    without, profiled = (tune(KEY, CUTS, s, OBJECTIVE, settings=settings) for s in (plain, moving))
+    # background behind x moves with the nuisance, background behind y does not
+    tighter = without.values - profiled.values
+    assert tighter[0] > 0.1
+    assert tighter[0] > tighter[1] + 0.1
+    assert profiled.held_out.figure.value < without.held_out.figure.value
+
+
+def test_bad_widths_are_named():
+    with pytest.raises(ValueError, match="width of 'g1'"):
+        with_nuisances(KEY, resimulate, {"shift": 0.0}, {"g1": 1.0})
+    with pytest.raises(ValueError, match="softness is 0"):
+        figure_and_gradient(KEY, CUTS, resimulate, {"shift": 0.0}, OBJECTIVE, softness=0.0)
+
+
+@pytest.mark.slow
+def test_gradient_in_g1_through_areas():
+    detector = dmsim.load_detector("xenonnt")
+    n = 16_384
+    deposits = {
+        "er": dmsim.sources.er_flat(KEY, detector, energy_max_kev=8.0, n_events=n),
+        "nr": dmsim.sources.nr_flat(KEY, detector, energy_max_kev=30.0, n_events=n),
+    }
+    simulator = areas_simulator(
+        detector, deposits, {"er": 400.0, "nr": 20.0}, signal="nr", min_s1_pe=2.0, min_s2_pe=100.0
+    )
+    cuts = CutSet(
+        (
+            Range(name="ratio", column="log10_cs2_over_cs1", high=1.8, missing="fail"),
+            Range(name="s1", column="cs1_pe", low=5.0, high=80.0),
+        )
+    )
+    at = {name: float(v) for name, v in values_of(detector, {"g1": 0.0}).items()}
+    vector, figure = soft_figure(KEY, cuts, simulator, at, OBJECTIVE, softness=0.3)
+    start = jnp.asarray(vector.origin, jnp.float32)
+    slopes = jax.grad(figure, argnums=1)(start, {"g1": jnp.asarray(at["g1"])})
+    step = 0.03 * at["g1"]
+    high, low = (float(figure(start, {"g1": jnp.asarray(at["g1"] + s)})) for s in (step, -step))
+    # common random numbers leave a few percent of noise on the difference of counts
+    assert float(slopes["g1"]) == pytest.approx((high - low) / (2 * step), rel=0.15)
+    moved = with_nuisances(KEY, simulator, at, {"g1": step})
+    assert np.isfinite(moved["er"].tangents["g1"]["cs1_pe"]).all()
+    assert moved["er"].tangents["g1"]["cs1_pe"].mean() == pytest.approx(
+        0.03 * moved["er"].columns["cs1_pe"].mean(), rel=0.05
+    )
