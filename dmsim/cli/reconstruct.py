@@ -165,14 +165,18 @@ def _other_detector(provenance: dict[str, Any] | None, detector: Any, args: argp
     Raises:
         ValueError: if that happens although the user has not chosen one.
     """
-    from dmsim.io.provenance import tree_sha256
+    import numpy as np
+
+    from dmsim.io.provenance import precision_of, tree_sha256
 
     if not provenance:
         return []
     settings = provenance.get("settings")
     without = settings.get("without", ()) if isinstance(settings, dict) else ()
-    simulated = detector.without(*without)
-    if provenance.get("detector_sha256") in (tree_sha256(detector), tree_sha256(simulated)):
+    same = [detector, detector.without(*without)]
+    if precision_of(detector) != "float32":  # records may be of the same detector in single precision
+        same += [one.as_dtype(np.float32) for one in same]
+    if provenance.get("detector_sha256") in map(tree_sha256, same):
         return []
     name = provenance.get("detector")
     if not args.detector:
