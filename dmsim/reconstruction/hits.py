@@ -6,7 +6,7 @@ from dmsim.reconstruction import xla
 from dmsim.reconstruction.host import hits as host
 from dmsim.reconstruction.pulses import PER_ADC, Pulses
 from dmsim.reconstruction.settings import Clustering
-from dmsim.reconstruction.tables import Gains, HitTable, RecordTable
+from dmsim.reconstruction.tables import Gains, HitTable, RecordTable, Stretches
 
 
 def find_hits(table: RecordTable, pulses: Pulses, gains: Gains, *, backend: str = "host") -> HitTable:
@@ -28,25 +28,28 @@ def find_hits(table: RecordTable, pulses: Pulses, gains: Gains, *, backend: str 
     return _table(rows, of_pulse, table, gains)
 
 
-def without_tails(settings: Clustering, table: RecordTable, hits: HitTable, *, n_first: int) -> RecordTable:
-    """Records that end with the right extension of their pulse's last hit.
+def around_hits(settings: Clustering, table: RecordTable, hits: HitTable) -> RecordTable:
+    """Records of which only the samples around the hits of their pulse are summed.
 
-    What is read out later holds no light above threshold, but noise, and the baseline's error times its
-    length: with it the areas of S1s of 30 to 1000 PE in XENONnT spread by 1.3 to 1.6 times as much around
-    their light (experiments/reconstruction_quality). Pulses without a hit stay as they are.
+    From the left extension before each hit to the right extension after it, as strax does. What is read out
+    beyond holds no light above threshold, but noise, and the baseline's error times its length: with it the
+    areas of S2s in XENONnT spread by 1.4 times as much around their light, with the same mean
+    (experiments/reconstruction_quality). Pulses without a hit are left out.
 
     Args:
-        settings: of the clustering; its right extension, rounded up to samples.
+        settings: of the clustering; its extensions, rounded up to samples.
         table: records, all of each pulse.
         hits: of the records, sorted by time.
-        n_first: samples that the baseline is taken from; a first fragment keeps them.
     """
-    right = int(np.ceil(settings.right_extension_ns / table.dt))
-    last = np.full(table.n_pulses, np.iinfo(np.int64).max // 2)
-    last[hits.pulse] = hits.end_ns  # of several the last one counts
-    length = (last[table.pulse] - table.time_ns) // table.dt + right
-    length = np.where(table.record_i == 0, np.maximum(length, n_first), length)
-    return table._replace(length=np.clip(length, 0, table.length).astype(table.length.dtype))
+    left, right = (
+        int(np.ceil(ns / table.dt)) * table.dt
+        for ns in (settings.left_extension_ns, settings.right_extension_ns)
+    )
+    kept = host.stretches(
+        table.time_ns, table.length, table.pulse, hits.time_ns - left, hits.end_ns + right, hits.pulse,
+        table.n_pulses, table.dt,
+    )  # fmt: skip
+    return table._replace(near_hits=Stretches(*kept))
 
 
 def _table(rows: np.ndarray, of_pulse: np.ndarray, table: RecordTable, gains: Gains) -> HitTable:

@@ -14,7 +14,7 @@ _LARGEST = 2.0**62  # units: 1.7e10 PE
 def integrate(
     table: RecordTable, pulses: Pulses, gains: Gains, windows: Windows, *, backend: str = "host"
 ) -> Waveforms:
-    """Sum every sample that the records hold inside the windows, over threshold or not.
+    """Sum every sample that the records keep inside the windows, over threshold or not.
 
     Args:
         table: records.
@@ -32,8 +32,9 @@ def integrate(
         sums = xla.integrate(table, pulses.baseline, gains, windows, offset, per_adc=PER_ADC)
     else:
         sums = host.integrate(
-            table.data, table.time_ns, table.channel, table.length, table.pulse, pulses.baseline,
-            gains.units_per_count, gains.n_top, windows.start_ns, windows.end_ns, offset, table.dt, PER_ADC,
+            table.data, table.time_ns, table.channel, table.length, *table.kept, table.pulse,
+            pulses.baseline, gains.units_per_count, gains.n_top, windows.start_ns, windows.end_ns, offset,
+            table.dt, PER_ADC,
         )  # fmt: skip
     total, top, area, saturated, largest = sums
     if largest > _LARGEST:

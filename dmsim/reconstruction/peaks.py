@@ -11,7 +11,7 @@ from dmsim.reconstruction.acceptance import lost_charge_of_sensors
 from dmsim.reconstruction.classify import classify
 from dmsim.reconstruction.clustering import cluster
 from dmsim.reconstruction.coincidence import count_sensors, tight_coincidence
-from dmsim.reconstruction.hits import find_hits, without_tails
+from dmsim.reconstruction.hits import around_hits, find_hits
 from dmsim.reconstruction.integrate import integrate, integrate_pieces
 from dmsim.reconstruction.merging import merge_pieces
 from dmsim.reconstruction.position import Positions, positions
@@ -106,7 +106,7 @@ def peaks_of(
     n_first = free_samples(detector, settings.hits)
     pulses = measure_pulses(settings.hits, table, n_first=n_first, backend=backend)
     hits = find_hits(table, pulses, gains, backend=backend)
-    table = without_tails(settings.clustering, table, hits, n_first=n_first)
+    table = around_hits(settings.clustering, table, hits)
     windows = cluster(settings.clustering, hits, dt=table.dt, n_sensors=n_sensors)
     waveforms = integrate(table, pulses, gains, windows, backend=backend)
     pieces = split_windows(settings.splitting, windows, waveforms, table.dt)

@@ -42,7 +42,7 @@ def correct_saturation(
         return waveforms
     total, top, area = waveforms.total.copy(), waveforms.top.copy(), waveforms.area_per_channel.copy()
     host.restore(
-        table.data, table.time_ns, table.channel, table.length, table.pulse, pulses.baseline,
+        table.data, table.time_ns, table.channel, *table.kept, table.pulse, pulses.baseline,
         gains.units_per_count, gains.n_top, peaks, windows.start_ns, windows.end_ns, waveforms.offset,
         total, top, area, settings.reference_samples, settings.min_reference_samples, table.dt, PER_ADC,
     )  # fmt: skip

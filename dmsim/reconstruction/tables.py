@@ -24,6 +24,14 @@ _BLOCK = 8192  # rows of samples converted at once
 _EVENT_SAMPLES = 2**32  # samples between the starts of events that carry numbers in place of a clock
 
 
+class Stretches(NamedTuple):
+    """Stretches of the records' samples: record r has numbers first[r] to first[r + 1], ascending."""
+
+    first: Int[np.ndarray, "record+1"]  # int64
+    begin: Int[np.ndarray, "stretch"]  # int64, sample of the record
+    end: Int[np.ndarray, "stretch"]  # int64, exclusive
+
+
 class RecordTable(NamedTuple):
     """Records sorted by (time, channel), linked into pulses."""
 
@@ -36,6 +44,15 @@ class RecordTable(NamedTuple):
     data: Int[np.ndarray, "record sample"]  # int16 ADC counts, negative-going
     dt: int  # ns a sample
     baseline_adc: int  # nominal: of a pulse without its first fragment
+    near_hits: Stretches | None = None  # what `around_hits` keeps; None: nothing was left out
+
+    @property
+    def kept(self) -> Stretches:
+        """The samples that are summed: all valid ones where nothing was left out."""
+        if self.near_hits is not None:
+            return self.near_hits
+        n = len(self.time_ns)
+        return Stretches(np.arange(n + 1), np.zeros(n, np.int64), self.length.astype(np.int64))
 
     @property
     def n_pulses(self) -> int:
@@ -76,8 +93,8 @@ class Windows(NamedTuple):
 class Waveforms(NamedTuple):
     """What the records hold inside each window. Peak i has samples offset[i] to offset[i + 1] at full width.
 
-    Sample k of peak i begins at start_ns[i] + k dt. Every sample of the records counts, above threshold or
-    not, up to where `without_tails` ended them.
+    Sample k of peak i begins at start_ns[i] + k dt. Every sample that the records keep counts, above
+    threshold or not: all near a hit of their pulse, by `around_hits`.
     """
 
     offset: Int[np.ndarray, "peak+1"]  # int64

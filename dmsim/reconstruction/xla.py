@@ -120,15 +120,27 @@ def integrate(
 
 
 def _overlaps(table: RecordTable, gains: Gains, windows: Windows) -> tuple[np.ndarray, ...]:
-    """Row and window of each overlap, its first and last sample, and the record's start in the window."""
+    """Row and window of each kept stretch, its first and last sample, the record's start in the window."""
     dt = table.dt
     live = np.flatnonzero(gains.live[table.channel])
     begin = table.time_ns[live]
     end = begin + table.length[live].astype(np.int64) * dt
     first = np.searchsorted(windows.end_ns, begin, side="right")
     count = np.maximum(np.searchsorted(windows.start_ns, end, side="left") - first, 0)
-    of = np.repeat(np.arange(len(live)), count)
-    window = first[of] + np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
-    low = np.maximum(windows.start_ns[window] - begin[of], 0) // dt
-    high = (np.minimum(windows.end_ns[window], end[of]) - begin[of]) // dt
-    return live[of], window, low, high, (begin[of] - windows.start_ns[window]) // dt
+    of, window = _expanded(first, count)
+    low = (windows.start_ns[window] - begin[of]) // dt
+    high = (windows.end_ns[window] - begin[of]) // dt
+    position = (begin[of] - windows.start_ns[window]) // dt
+    # the stretches of each record that are kept
+    kept, row = table.kept, live[of]
+    of, stretch = _expanded(kept.first[row], kept.first[row + 1] - kept.first[row])
+    low, high = np.maximum(low[of], kept.begin[stretch]), np.minimum(high[of], kept.end[stretch])
+    some = low < high
+    of, low, high = of[some], low[some], high[some]
+    return row[of], window[of], low, high, position[of]
+
+
+def _expanded(first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, each repeated as often as its count says, and the numbers from its first on."""
+    of = np.repeat(np.arange(len(first)), count)
+    return of, first[of] + np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)

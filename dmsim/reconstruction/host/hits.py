@@ -82,3 +82,52 @@ def columns(rows, order):
         for k in range(_COLUMNS):
             out[k, i] = rows[order[i], k]
     return out
+
+
+@njit(cache=True, nogil=True)
+def stretches(time_ns, length, pulse, start_ns, end_ns, hit_pulse, n_pulses, dt):
+    """Samples of each record that lie in the windows of its pulse's hits.
+
+    Args:
+        time_ns: of each record, ascending.
+        length: valid samples of each record.
+        pulse: of each record.
+        start_ns: of each window, ascending; a whole number of samples from the records of its pulse.
+        end_ns: of each window; ascending within a pulse.
+        hit_pulse: of each window.
+        n_pulses: their number.
+        dt: a sample [ns].
+
+    Returns:
+        Number of the first stretch of each record, and one more; first sample of each stretch, and one past
+        its last. Windows that touch are one.
+    """
+    of_pulse = np.zeros(n_pulses + 1, np.int64)
+    for h in range(hit_pulse.size):
+        of_pulse[hit_pulse[h] + 1] += 1
+    of_pulse = np.cumsum(of_pulse)
+    place, hits = of_pulse[:-1].copy(), np.empty(hit_pulse.size, np.int64)
+    for h in range(hit_pulse.size):
+        hits[place[hit_pulse[h]]] = h
+        place[hit_pulse[h]] += 1
+    following = of_pulse[:-1].copy()  # of each pulse: the first hit that does not end before its next record
+    first = np.zeros(time_ns.size + 1, np.int64)
+    begin, end = np.empty((2, time_ns.size + hit_pulse.size), np.int64)
+    n = 0
+    for row in range(time_ns.size):
+        p, t, samples = pulse[row], time_ns[row], np.int64(length[row])
+        i, last = following[p], of_pulse[p + 1]
+        while i < last and end_ns[hits[i]] <= t:
+            i += 1
+        following[p] = i
+        while i < last and start_ns[hits[i]] < t + samples * dt:
+            low = max((start_ns[hits[i]] - t) // dt, 0)
+            high = min((end_ns[hits[i]] - t) // dt, samples)
+            if n > first[row] and low <= end[n - 1]:
+                end[n - 1] = high
+            else:
+                begin[n], end[n] = low, high
+                n += 1
+            i += 1
+        first[row + 1] = n
+    return first, begin[:n].copy(), end[:n].copy()

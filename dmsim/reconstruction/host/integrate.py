@@ -11,6 +11,9 @@ def integrate(
     time_ns,
     channel,
     length,
+    first_kept,
+    kept_begin,
+    kept_end,
     pulse,
     baseline,
     units_per_count,
@@ -21,13 +24,16 @@ def integrate(
     dt,
     per_adc,
 ):
-    """Sum every sample that the records hold inside the windows.
+    """Sum every sample that the records keep inside the windows.
 
     Args:
         data: samples [ADC], [record, sample].
         time_ns: of each record, ascending.
         channel: of each record.
         length: valid samples of each record.
+        first_kept: number of the first stretch of samples that is summed of each record; one more.
+        kept_begin: first sample of each stretch.
+        kept_end: one past its last.
         pulse: of each record.
         baseline: of each pulse [1/per_adc ADC].
         units_per_count: of each channel, units of area a sample of 1/per_adc ADC; 0: left out.
@@ -55,22 +61,25 @@ def integrate(
         end = begin + length[row] * dt
         while first < n_windows and end_ns[first] <= begin:
             first += 1
-        if units == 0:
+        if units == 0 or first_kept[row] == first_kept[row + 1]:
             continue
         base = baseline[pulse[row]]
         w = first
         while w < n_windows and start_ns[w] < end:
-            low = max(start_ns[w] - begin, 0) // dt
-            high = (min(end_ns[w], end) - begin) // dt
             at = offset[w] + (begin - start_ns[w]) // dt
-            samples = data[row, low:high]
             # the bottom array's for now
-            into = (top if channel[row] < n_top else total)[at + low : at + high]
-            adc, floor = _add(into, samples, base, units, np.int32(per_adc))
-            here = (np.int64(base) * samples.size - adc * per_adc) * units
-            area[w, channel[row]] += here
-            size[w] += abs(float(here))
-            saturated[w] += floor
+            into = top if channel[row] < n_top else total
+            for k in range(first_kept[row], first_kept[row + 1]):
+                low = max((start_ns[w] - begin) // dt, kept_begin[k])
+                high = min((end_ns[w] - begin) // dt, kept_end[k])
+                if low >= high:
+                    continue
+                samples = data[row, low:high]
+                adc, floor = _add(into[at + low : at + high], samples, base, units, np.int32(per_adc))
+                here = (np.int64(base) * samples.size - adc * per_adc) * units
+                area[w, channel[row]] += here
+                size[w] += abs(float(here))
+                saturated[w] += floor
             w += 1
     total += top
     return total, top, area, saturated, size.max() if n_windows else 0.0

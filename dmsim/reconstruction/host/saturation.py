@@ -7,8 +7,8 @@ from dmsim.reconstruction.host.jit import njit
 
 @njit(cache=True, nogil=True)
 def restore(
-    data, time_ns, channel, length, pulse, baseline, units_per_count, n_top, peaks, start_ns, end_ns, offset,
-    total, top, area, reference_samples, min_reference_samples, dt, per_adc,
+    data, time_ns, channel, first_kept, kept_begin, kept_end, pulse, baseline, units_per_count, n_top,
+    peaks, start_ns, end_ns, offset, total, top, area, reference_samples, min_reference_samples, dt, per_adc,
 ):  # fmt: skip
     """Raise saturated samples to the scaled sum of the sensors that did not saturate in the peak.
 
@@ -25,14 +25,10 @@ def restore(
         low = np.searchsorted(time_ns, start_ns[p] - data.shape[1] * dt)
         high = np.searchsorted(time_ns, end_ns[p])
         here = slice(offset[p], offset[p + 1])
-        at = (time_ns[low:high] - start_ns[p]) // dt  # sample of the peak at which each record begins
-        first = np.maximum(-at, 0)
-        last = np.minimum(length[low:high].astype(np.int64), offset[p + 1] - offset[p] - at)
-        units, base = np.empty(high - low, np.int64), np.empty(high - low, np.int64)
-        for r in range(high - low):
-            units[r] = units_per_count[channel[low + r]]
-            base[r] = baseline[pulse[low + r]]
-        rows = data[low:high], channel[low:high], at, first, last, base, units
+        rows = _rows(
+            data, time_ns, channel, first_kept, kept_begin, kept_end, pulse, baseline, units_per_count,
+            low, high, start_ns[p], offset[p + 1] - offset[p], dt,
+        )  # fmt: skip
         onset = _onset(rows, units_per_count.size, offset[p + 1] - offset[p])
         others, before = _apart(rows, onset, total[here], reference_samples, per_adc)
         scale = _scales(onset, others, before, reference_samples, min_reference_samples)
@@ -41,15 +37,39 @@ def restore(
 
 
 @njit(cache=True, nogil=True)
+def _rows(
+    data, time_ns, channel, first_kept, kept_begin, kept_end, pulse, baseline, units_per_count,
+    low, high, start_ns, n_samples, dt,
+):  # fmt: skip
+    """One row a stretch of kept samples that may lie in the peak.
+
+    Returns:
+        All samples, and of each row its record, channel, sample of the peak at which the record begins, first
+        sample of the record in the peak and one past the last, baseline, and units.
+    """
+    n = first_kept[high] - first_kept[low]
+    record, at, first, last = np.empty((4, n), np.int64)
+    sensor, base, units = np.empty((3, n), np.int64)
+    i = 0
+    for r in range(low, high):
+        for k in range(first_kept[r], first_kept[r + 1]):
+            record[i], sensor[i], at[i] = r, channel[r], (time_ns[r] - start_ns) // dt
+            first[i], last[i] = max(kept_begin[k], -at[i]), min(kept_end[k], n_samples - at[i])
+            base[i], units[i] = baseline[pulse[r]], units_per_count[channel[r]]
+            i += 1
+    return data, record, sensor, at, first, last, base, units
+
+
+@njit(cache=True, nogil=True)
 def _onset(rows, n_channels, n):
     """Sample of the peak at which each channel first saturates; n: never."""
-    data, channel, at, first, last, _, units = rows
+    data, record, channel, at, first, last, _, units = rows
     onset = np.full(n_channels, n)
     for r in range(at.size):
         if units[r] == 0:
             continue
         for j in range(first[r], last[r]):
-            if data[r, j] <= 0:
+            if data[record[r], j] <= 0:
                 onset[channel[r]] = min(onset[channel[r]], at[r] + j)
                 break
     return onset
@@ -58,14 +78,14 @@ def _onset(rows, n_channels, n):
 @njit(cache=True, nogil=True)
 def _apart(rows, onset, total, reference_samples, per_adc):
     """Sum of the channels that do not saturate, and of each that does, its area shortly before."""
-    data, channel, at, first, last, base, units = rows
+    data, record, channel, at, first, last, base, units = rows
     others, before = total.copy(), np.zeros(onset.size, np.int64)
     for r in range(at.size):
         c = channel[r]
         if onset[c] == total.size:
             continue
         for j in range(first[r], last[r]):
-            value = (base[r] - np.int64(data[r, j]) * per_adc) * units[r]
+            value = (base[r] - np.int64(data[record[r], j]) * per_adc) * units[r]
             others[at[r] + j] -= value
             if onset[c] - reference_samples <= at[r] + j < onset[c]:
                 before[c] += value
@@ -90,16 +110,16 @@ def _scales(onset, others, before, reference_samples, min_reference_samples):
 @njit(cache=True, nogil=True)
 def _raise(rows, scale, others, total, top, area, n_top, per_adc):
     """Raise the samples at the floor; returns how many."""
-    data, channel, at, first, last, base, units = rows
+    data, record, channel, at, first, last, base, units = rows
     raised = 0
     for r in range(at.size):
         c = channel[r]
         if scale[c] == 0:
             continue
         for j in range(first[r], last[r]):
-            if data[r, j] > 0:
+            if data[record[r], j] > 0:
                 continue
-            seen = (base[r] - np.int64(data[r, j]) * per_adc) * units[r]
+            seen = (base[r] - np.int64(data[record[r], j]) * per_adc) * units[r]
             more = np.int64(np.rint(scale[c] * others[at[r] + j])) - seen
             if more > 0:
                 total[at[r] + j] += more

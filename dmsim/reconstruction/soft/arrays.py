@@ -203,11 +203,18 @@ def _overlaps(found: Found, rows: _Rows, begin_ns, end_ns) -> lay.Overlaps:
         candidate.append(np.full(len(at), i))
     at = np.concatenate([*row, np.zeros(0, np.int64)])
     of = np.concatenate([*candidate, np.zeros(0, np.int64)])
+    kept = table.kept
+    count = kept.first[at + 1] - kept.first[at]
+    stretch = np.repeat(kept.first[at] - (np.cumsum(count) - count), count) + np.arange(count.sum())
+    at, of = np.repeat(at, count), np.repeat(of, count)
+    start_ns = table.time_ns[at]
+    begin, end = kept.begin[stretch], kept.end[stretch]
+    some = (start_ns + end * table.dt > begin_ns[of]) & (start_ns + begin * table.dt < end_ns[of])
+    at, of, begin, end = at[some], of[some], begin[some], end[some]
     position = (table.time_ns[at] - begin_ns[of]) // table.dt
     return lay.Overlaps(
-        found.source[at], rows.head[at], table.channel[at].astype(np.int64),
-        table.length[at].astype(np.int64), of, position,
-    )  # fmt: skip
+        found.source[at], rows.head[at], table.channel[at].astype(np.int64), begin, end, of, position
+    )
 
 
 def _members(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dmsim.detector import Detector
-from dmsim.reconstruction.hits import find_hits, without_tails
+from dmsim.reconstruction.hits import around_hits, find_hits
 from dmsim.reconstruction.pulses import Pulses, free_samples, measure_pulses
 from dmsim.reconstruction.settings import Settings, replaced
 from dmsim.reconstruction.soft import atoms
@@ -56,7 +56,7 @@ def find(detector: Detector, records: RawRecords, settings: Settings, t: Tempera
         faint = find_hits(table, measure_pulses(lower, table, n_first=n_first), gains)
         limit = pulses.limit[faint.pulse] * 64
         faint = faint.rows(pulses.baseline[faint.pulse] - faint.height > limit)
-    table = without_tails(settings.clustering, table, hits, n_first=n_first)
+    table = around_hits(settings.clustering, table, hits)
     event = event_and_time_ns(hits.time_ns, table.dt)[0]
     assert settings.hits.baseline_clip_adc is not None
     clip = float(settings.hits.baseline_clip_adc)

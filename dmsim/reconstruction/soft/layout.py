@@ -27,12 +27,13 @@ class Places(NamedTuple):
 
 
 class Overlaps(NamedTuple):
-    """One row an overlap of a record and a candidate."""
+    """One row a stretch of a record's samples, near its hits, in a candidate."""
 
     row: Int[Any, "overlap"]
     head: Int[Any, "overlap"]
     channel: Int[Any, "overlap"]
-    length: Int[Any, "overlap"]  # valid samples; 0: padding
+    begin: Int[Any, "overlap"]  # sample of the record
+    end: Int[Any, "overlap"]  # exclusive; 0: padding
     candidate: Int[Any, "overlap"]
     position: Int[Any, "overlap"]  # of the record's sample 0 among the candidate's
 

@@ -133,7 +133,8 @@ def _integrate(data, base: Baselines, layout: Layout, static: Static, coverage) 
     at = jnp.clip(o.position + width, 0, padded.shape[1] - width)
     share = jax.vmap(lambda c, p: jax.lax.dynamic_slice(padded, (c, p), (1, width))[0])(o.candidate, at)
     adc = base.shift_adc[o.head][:, None] + (static.baseline_adc - data[o.row])
-    value = jnp.where(sample < o.length[:, None], adc * share, 0.0) * layout.pe_per_count[o.channel][:, None]
+    inside = (sample >= o.begin[:, None]) & (sample < o.end[:, None])
+    value = jnp.where(inside, adc * share, 0.0) * layout.pe_per_count[o.channel][:, None]
     cell = o.candidate * static.n_sensors + o.channel
     area = jax.ops.segment_sum(jnp.sum(value, axis=1), cell, num_segments=n_cand * static.n_sensors)
     wave = jax.lax.scatter_add(

@@ -8,10 +8,10 @@ from synthetic_records import records_of, s1, s2
 from test_core_kernels import N_TOP, UNITS, table_of
 
 from dmsim.reconstruction import find_peaks, xla
-from dmsim.reconstruction.hits import find_hits
+from dmsim.reconstruction.hits import around_hits, find_hits
 from dmsim.reconstruction.integrate import integrate
 from dmsim.reconstruction.pulses import measure_pulses
-from dmsim.reconstruction.settings import Hits
+from dmsim.reconstruction.settings import Clustering, Hits
 from dmsim.reconstruction.tables import Gains, Windows
 
 
@@ -32,10 +32,15 @@ def test_whole_numbers_are_equal(seed, threshold_rms, monkeypatch):
     gains = Gains(UNITS, N_TOP)
     pulses = [measure_pulses(settings, table, n_first=8, backend=b) for b in ("host", "xla")]
     equal(*pulses)
-    equal(*(find_hits(table, pulses[0], gains, backend=b) for b in ("host", "xla")))
+    hits = find_hits(table, pulses[0], gains)
+    equal(hits, find_hits(table, pulses[0], gains, backend="xla"))
     start = table.time_ns[0] + np.arange(0, 6000, 400)
     windows = Windows(start, start + random.integers(10, 40, len(start)) * 10)
     equal(*(integrate(table, pulses[0], gains, windows, backend=b) for b in ("host", "xla")))
+    near = around_hits(Clustering(left_extension_ns=10.0, right_extension_ns=20.0), table, hits)
+    sums = [integrate(near, pulses[0], gains, windows, backend=b) for b in ("host", "xla")]
+    equal(*sums)
+    assert not np.array_equal(sums[0].total, integrate(table, pulses[0], gains, windows).total)
     assert not jax.config.jax_enable_x64
 
 
