@@ -10,12 +10,24 @@ if TYPE_CHECKING:
     from inference import embeddings as embeddings
     from inference import flows as flows
     from inference import priors as priors
+    from inference.diagnostics.report import calibrate as calibrate
     from inference.estimators import FMPE as FMPE
+    from inference.estimators import NLE as NLE
     from inference.estimators import NPE as NPE
+    from inference.estimators import NRE as NRE
     from inference.estimators import Budget as Budget
     from inference.estimators import Cached as Cached
+    from inference.estimators import fit_truncated as fit_truncated
+    from inference.estimators.files import load_posterior as load_posterior
+    from inference.estimators.files import save_posterior as save_posterior
 
-_HOME_OF = dict.fromkeys(("FMPE", "NPE", "Budget", "Cached"), "inference.estimators")
+_ESTIMATORS = ("FMPE", "NLE", "NPE", "NRE", "Budget", "Cached", "fit_truncated")
+_HOME_OF = {
+    **dict.fromkeys(_ESTIMATORS, "inference.estimators"),
+    "calibrate": "inference.diagnostics.report",
+    "load_posterior": "inference.estimators.files",
+    "save_posterior": "inference.estimators.files",
+}
 _SUBPACKAGES = ("embeddings", "flows", "priors")
 
 

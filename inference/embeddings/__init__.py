@@ -1,11 +1,24 @@
 """Networks that turn an event's data into a short vector; flax modules inside equinox ones."""
 
 from inference.embeddings.base import Description, Features, flat
+from inference.embeddings.hit_pattern import HitPattern
 from inference.embeddings.mlp import MLP
+from inference.embeddings.sets import EventSet
+from inference.embeddings.waveform import Waveform
 
-__all__ = ["KINDS", "MLP", "Description", "Features", "flat", "register"]
+__all__ = [
+    "KINDS",
+    "MLP",
+    "Description",
+    "EventSet",
+    "Features",
+    "HitPattern",
+    "Waveform",
+    "flat",
+    "register",
+]
 
-KINDS: dict[str, type[Description]] = {d.kind: d for d in (Features, MLP)}
+KINDS: dict[str, type[Description]] = {d.kind: d for d in (Features, MLP, HitPattern, Waveform, EventSet)}
 
 
 def register(description: type[Description]) -> type[Description]:

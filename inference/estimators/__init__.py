@@ -2,15 +2,22 @@
 
 from inference.estimators.base import AbstractEstimator, Fit
 from inference.estimators.data import Cached, Layout
+from inference.estimators.files import Loaded, load_posterior, save_posterior
 from inference.estimators.fmpe import FMPE
+from inference.estimators.nle import NLE
 from inference.estimators.npe import NPE
+from inference.estimators.nre import NRE
 from inference.estimators.posterior import AbstractPosterior, DirectPosterior
 from inference.estimators.refine import Refined
+from inference.estimators.sampled import SampledPosterior
+from inference.estimators.sequential import Round, fit_truncated
 from inference.estimators.training import Budget, History
 
 __all__ = [
     "FMPE",
+    "NLE",
     "NPE",
+    "NRE",
     "AbstractEstimator",
     "AbstractPosterior",
     "Budget",
@@ -19,5 +26,11 @@ __all__ = [
     "Fit",
     "History",
     "Layout",
+    "Loaded",
     "Refined",
+    "Round",
+    "SampledPosterior",
+    "fit_truncated",
+    "load_posterior",
+    "save_posterior",
 ]

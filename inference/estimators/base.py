@@ -30,6 +30,7 @@ _SECONDS_BETWEEN_FILES = 30.0
 class Fit:
     """A trained posterior and how its training went."""
 
+    estimator: "AbstractEstimator"
     posterior: Any
     history: History
     budget: Budget
@@ -56,8 +57,10 @@ class AbstractEstimator:
             value: Any = getattr(self, entry.name)
             if entry.name == "prior":
                 continue
-            named = dataclasses.is_dataclass(value) and hasattr(value, "kind")
-            shown[entry.name] = {"kind": value.kind, **dataclasses.asdict(value)} if named else value
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                shown[entry.name] = {"kind": getattr(value, "kind", None), **dataclasses.asdict(value)}
+            else:
+                shown[entry.name] = value
         return shown
 
     def fit(
@@ -66,6 +69,7 @@ class AbstractEstimator:
         simulate: Simulate | Cached,
         budget: Budget,
         *,
+        validation: Cached | None = None,
         checkpoint: Path | str | None = None,
         after_epoch: Callable[[History], None] | None = None,
     ) -> Fit:
@@ -76,6 +80,7 @@ class AbstractEstimator:
             simulate: a function that jax can compile, (key, n) -> (theta[n, parameter], x[n, ...]), x an
                 array or a dictionary of arrays; or a set drawn before.
             budget: how much to simulate and to train.
+            validation: events for the reported loss instead of some of the simulated ones.
             checkpoint: a file from which an interrupted training goes on, bit for bit, and which is written
                 every half minute.
             after_epoch: called with the history.
@@ -84,10 +89,9 @@ class AbstractEstimator:
             ValueError: for theta outside the prior, data that are not finite, a set that does not fit the
                 budget, training that diverges, or a checkpoint of another training.
         """
-        keys = dict(
-            zip(("set", "pilot", "validation", "weights", "steps"), jax.random.split(key, 5), strict=True)
-        )
-        training, validation = self._data(keys, simulate, budget)
+        roles = ("set", "pilot", "validation", "weights", "steps")
+        keys = {role: jax.random.fold_in(key, i) for i, role in enumerate(roles)}
+        training, validation = self._data(keys, simulate, budget, validation)
         layout = Layout.of(validation.x)
         pilot = training if isinstance(training, Cached) else Cached.draw(keys["pilot"], training, _PILOT)
         for part in (pilot, validation):
@@ -117,9 +121,11 @@ class AbstractEstimator:
             finally:
                 if file is not None and trainer.finished is not None:
                     file.write(trainer.finished, history)
-        return Fit(self.posterior(trainer.trained(state), layout), history, budget)
+        return Fit(self, self.posterior(trainer.trained(state), layout), history, budget)
 
-    def _data(self, keys: dict[str, PRNGKeyArray], simulate: Any, budget: Budget) -> tuple[Any, Cached]:
+    def _data(
+        self, keys: dict[str, PRNGKeyArray], simulate: Any, budget: Budget, given: Cached | None
+    ) -> tuple[Any, Cached]:
         """A training set or the simulator, and the validation set."""
         if isinstance(simulate, Cached):
             if len(simulate) != budget.n_simulations:
@@ -130,8 +136,10 @@ class AbstractEstimator:
         else:
             self._check_simulator(simulate)
             if budget.n_passes == 1:
-                return simulate, Cached.draw(keys["validation"], simulate, budget.n_validation)
+                return simulate, given or Cached.draw(keys["validation"], simulate, budget.n_validation)
             whole = Cached.draw(keys["set"], simulate, budget.n_simulations)
+        if given is not None:
+            return whole, given
         return whole.split(min(budget.n_validation, max(1, budget.n_simulations // 10)))
 
     def _check_simulator(self, simulate: Simulate) -> None:

@@ -226,8 +226,8 @@ class Trainer:
             self.n_epochs = budget.n_passes
         else:
             total = budget.n_simulations // budget.batch_size
-            self.epoch_steps = min(budget.epoch_steps, total)
-            self.n_epochs = total // self.epoch_steps
+            self.n_epochs = -(-total // budget.epoch_steps)
+            self.epoch_steps = total // self.n_epochs
         n_steps = self.n_epochs * self.epoch_steps
         numbers = (budget.peak_rate, max(1.0, budget.warmup * n_steps), n_steps, budget.averaging)
         self.schedule = Schedule(*(jnp.asarray(float(number)) for number in numbers))
