@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--posterior", type=Path, metavar="FILE", help="trained posterior, applied to each event instead"
     )
     parser.add_argument(
+        "--accept-failed",
+        action="store_true",
+        help="use a posterior whose diagnostics failed, with a warning",
+    )
+    parser.add_argument(
         "--detector", "-d", help="preset name or TOML file; default: the one that the events were made with"
     )
     parser.add_argument(
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = read_config(args.config)
     events = read_events(args.events)
-    made_with = _detector_of(args.events)
+    made_with = detector_of(args.events)
     detector = load_detector(args.detector or made_with or _no_detector(args))
     key_model, key_fit, key_toys = jax.random.split(jax.random.key(args.seed), 3)
     population = make_population(key_model, detector, config)
@@ -106,7 +111,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"output {args.out} is a file: give a folder with --out")
 
 
-def _detector_of(folder: Path) -> str | None:
+def detector_of(folder: Path) -> str | None:
     """The name of the detector in the provenance of an output folder, or of the one around a table."""
     from dmsim.io.provenance import FILE_NAME, read_provenance
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from inference.likelihood.population_data import EventSet
 from inference.population.fit import PopulationFit
-from inference.population.intervals import SignalResult
+from inference.population.intervals import SignalResult, asymptotic_level
 
 _DATA, _FIT = "black", "#1f5a96"
 _COLOURS = ("#b0653a", "#1f5a96", "#5a8f3c", "#8a5aa0", "#a08c2c", "#4a9090")
@@ -64,7 +64,8 @@ def draw_posterior(fit: PopulationFit) -> Figure:
                 axes.set_axis_off()
             elif i == j:
                 axes.hist(draws[:, i], bins=40, histtype="step", color=_FIT, density=True)
-                x = np.linspace(*axes.get_xlim(), 200)
+                low, high = axes.get_xlim()
+                x = np.linspace(low, high, 200)
                 with np.errstate(invalid="ignore"):
                     prior = np.exp(np.asarray(parameters[i].prior.log_prob(jnp.asarray(x, jnp.float32))))
                 axes.plot(x, np.nan_to_num(prior), color="0.6", linewidth=1)
@@ -103,6 +104,4 @@ def draw_signal(signal: SignalResult, stated: dict[str, Any]) -> Figure:
 
 
 def _level(signal: SignalResult) -> float:
-    from inference.population.intervals import asymptotic_level
-
     return asymptotic_level(signal.asymptotic.level)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -132,6 +133,43 @@ class Population(eqx.Module):
         return jnp.stack([c.response(detector, Bins(self.window)) for c in self.components])
 
 
+def predict_component(
+    response: Response | Pairing,
+    free: FreeParameters,
+    detector: Detector,
+    where: Bins | Points,
+    ends: Bins,
+    leaves: Float[Array, "leaf"],
+) -> Float[Array, "place_and_all"]:
+    """Log of a component's p in every place, and of its a in the last column. Gradient: as `Response`."""
+    if len(free):
+        detector = free.unpack(leaves, detector)
+    at = response(detector, where)
+    whole = at.sum() if isinstance(where, Bins) else response(detector, ends).sum()
+    return jnp.log(jnp.append(at.reshape(-1), whole) + FLOOR)
+
+
+@eqx.filter_jit
+def linearised_component(
+    response: Response | Pairing,
+    free: FreeParameters,
+    detector: Detector,
+    where: Bins | Points,
+    ends: Bins,
+    leaves: Float[Array, "leaf"],
+) -> tuple[Float[Array, "place_and_all"], Float[Array, "place_and_all leaf"]]:
+    """`predict_component` and its Jacobian: compiled once for all components of one interaction."""
+
+    def predict(leaves):
+        return predict_component(response, free, detector, where, ends, leaves)
+
+    if not len(leaves):
+        value = predict(leaves)
+        return value, jnp.zeros((value.shape[0], 0), value.dtype)
+    value, push = jax.linearize(predict, leaves)
+    return value, jax.vmap(push, out_axes=1)(jnp.eye(leaves.shape[0], dtype=leaves.dtype))
+
+
 class PopulationLikelihood(eqx.Module):
     """The likelihood of one set of events. `binned` and `unbinned` make it."""
 
@@ -145,20 +183,28 @@ class PopulationLikelihood(eqx.Module):
         Gradient: as `Response`.
         """
         population = self.population
-        detector = population.detector
-        if len(population.free):
-            detector = population.free.unpack(leaves, detector)
-        rows = []
-        for component in population.components:
-            at = component.response(detector, self.where)
-            whole = at.sum() if isinstance(self.where, Bins) else self._all(component, detector)
-            rows.append(jnp.append(at.reshape(-1), whole))
-        return jnp.log(jnp.stack(rows) + FLOOR)
+        rows = [
+            predict_component(c.response, population.free, population.detector, self.where, self.ends, leaves)
+            for c in population.components
+        ]
+        return jnp.stack(rows)
 
-    def _all(self, component: Component, detector: Detector) -> Float[Array, ""]:
-        window = self.population.window
-        s1, s2 = window.cs1_edges, window.log_cs2_edges
-        return component.response(detector, Bins(Window((s1[0], s1[-1]), (s2[0], s2[-1])))).sum()
+    @property
+    def ends(self) -> Bins:
+        """The window as one bin."""
+        s1, s2 = self.population.window.cs1_edges, self.population.window.log_cs2_edges
+        return Bins(Window((s1[0], s1[-1]), (s2[0], s2[-1])))
+
+    def linearised(
+        self, leaves: Float[Array, "leaf"]
+    ) -> tuple[Float[Array, "component_place"], Float[Array, "component_place leaf"]]:
+        """The predictions of `predict`, flat, and their Jacobian; compiled component by component."""
+        p = self.population
+        parts = [
+            linearised_component(c.response, p.free, p.detector, self.where, self.ends, leaves)
+            for c in p.components
+        ]
+        return jnp.concatenate([v for v, _ in parts]), jnp.concatenate([j for _, j in parts])
 
     def log_likelihood(
         self, prediction: Float[Array, "component place_and_all"], rates: Float[Array, "component"]

@@ -1,5 +1,6 @@
 """What a population is fitted to: events in (cS1, cS2) inside a window with bins."""
 
+import math
 from pathlib import Path
 from typing import Self
 
@@ -47,7 +48,7 @@ class Window(eqx.Module):
             )
         return cls(
             tuple(np.linspace(*cs1_pe, n_bins[0] + 1).tolist()),
-            tuple(np.linspace(*np.log10(cs2_pe), n_bins[1] + 1).tolist()),
+            tuple(np.linspace(math.log10(cs2_pe[0]), math.log10(cs2_pe[1]), n_bins[1] + 1).tolist()),
         )
 
     @property

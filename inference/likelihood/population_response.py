@@ -17,10 +17,12 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float, PRNGKeyArray
 
-import dmsim
-from dmsim import charge, light
+from dmsim import charge, light, rng
+from dmsim import quanta as quanta_stage
 from dmsim.detector import Detector
-from dmsim.records import Deposits, Quanta
+from dmsim.light.coincidence import s1_acceptance
+from dmsim.pipeline.keys import QUANTA, deposit_keys
+from dmsim.records import Deposits, Interaction, Quanta
 from inference.likelihood.counts import binomial_log_pmf
 from inference.likelihood.population_data import Window
 
@@ -90,6 +92,7 @@ class Response(eqx.Module):
     relative: Float[Array, "group"]  # S1 light of a group over the volume's average, by the calibration
     acceptance: Float[Array, "deposit count"]  # of the coincidence for 0, 1, ... photons; 1 beyond
     photons_per_pe: float = eqx.field(static=True)  # of cS1, at most
+    interactions: tuple[Interaction, ...] = eqx.field(static=True)  # those that occur
 
     @classmethod
     def of(cls, key: PRNGKeyArray, detector: Detector, deposits: Deposits) -> "Response":
@@ -119,10 +122,11 @@ class Response(eqx.Module):
             event_time_ns=None,
             n_events=n,
         )
+        kinds = quanta_stage.present_interactions(deposits)
         groups = relative[order].reshape(-1, min(n, _GROUP)).mean(axis=1)
         photons_per_pe = float(groups.max()) / float(photon_charge_moments(detector)[0])
         acceptance = _acceptance(detector, deposits)
-        return cls(key, deposits, detector, jnp.asarray(groups), acceptance, photons_per_pe)
+        return cls(key, deposits, detector, jnp.asarray(groups), acceptance, photons_per_pe, kinds)
 
     @property
     def n_events(self) -> int:
@@ -135,7 +139,7 @@ class Response(eqx.Module):
         Gradient: exact given the quanta, matched-normal in them; none in the coincidence's acceptance at a
         number of detected photons.
         """
-        quanta = dmsim.simulate_quanta(self.key, detector, self.deposits)
+        quanta = self._quanta(detector)
         s2 = self.corrected_s2(detector, quanta)
 
         def combined(lights, s2):
@@ -145,13 +149,19 @@ class Response(eqx.Module):
 
     def s1_alone(self, detector: Detector, where: Bins | Points) -> Float[Array, "..."]:
         """The same in cS1 whatever the S2. Gradient: as `__call__`."""
-        quanta = dmsim.simulate_quanta(self.key, detector, self.deposits)
+        quanta = self._quanta(detector)
         return self._sum(detector, quanta, where, lambda lights, _: lights.sum(axis=0), ()) / self.n_events
 
     def s2_alone(self, detector: Detector, where: Bins | Points) -> Float[Array, "..."]:
         """The same in log10 cS2 whatever the S1. Gradient: as `__call__`."""
-        quanta = dmsim.simulate_quanta(self.key, detector, self.deposits)
+        quanta = self._quanta(detector)
         return jnp.mean(where.charge(*self.corrected_s2(detector, quanta)), axis=0)
+
+    def _quanta(self, detector: Detector) -> Quanta:
+        """As `dmsim.simulate_quanta`; but what occurs is known here while deposits are being traced."""
+        keys = deposit_keys(rng.words_of(self.key), self.deposits, QUANTA)
+        detector = charge.prepare(detector)
+        return quanta_stage.sample_quanta(keys, detector, self.deposits, interactions=self.interactions)
 
     def corrected_s2(
         self, detector: Detector, quanta: Quanta
@@ -236,20 +246,14 @@ def photon_charge_moments(detector: Detector) -> tuple[Float[Array, ""], Float[A
     return (1 + double) * one, double * (1 - double) * one**2 + (1 + double) * variance
 
 
+@eqx.filter_jit
 def _acceptance(detector: Detector, deposits: Deposits) -> Float[Array, "deposit count"]:
     """Probability that 0, 1, ... detected photons reach the coincidence's number of sensors."""
-    from dmsim.light.coincidence import s1_acceptance  # noqa: PLC0415
-
-    if detector.resolution.coincidence <= 1:
-        return jnp.ones((len(deposits), 1), deposits.energy_kev.dtype)
     none = jnp.zeros_like(deposits.energy_kev)
-    quanta = Quanta(none, none, none)
+    if detector.resolution.coincidence <= 1:
+        return jnp.ones((len(deposits), 1), none.dtype)
 
-    @jax.jit
-    def of_count(detector, deposits, quanta):
-        counts = jnp.arange(_MANY + 1.0, dtype=none.dtype)
-        return jax.lax.map(
-            lambda k: s1_acceptance(detector, deposits, quanta, jnp.full_like(none, k)), counts
-        )
+    def of_count(count):
+        return s1_acceptance(detector, deposits, Quanta(none, none, none), jnp.full_like(none, count))
 
-    return of_count(detector, deposits, quanta).T
+    return jax.lax.map(of_count, jnp.arange(_MANY + 1.0, dtype=none.dtype)).T

@@ -34,6 +34,7 @@ from typing import Annotated, Any, Literal
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
@@ -182,7 +183,7 @@ def _component(
             (f"{WIMP_UNIT_CM2:g} cm2"),
         )
     elif component.counts == "seen":
-        seen = float(eqx.filter_jit(lambda r, d: r(d, Bins(window)).sum())(response, detector))
+        seen = float(_seen(response, detector, Bins(window)))
         if not seen > 1 / config.events:
             raise ValueError(f"component {component.name}: the window sees none of its events")
         per_unit, unit = 1 / seen, "events in the window"
@@ -192,6 +193,11 @@ def _component(
         prior = dist.Uniform(0.0, component.rate_max)
     start = max(component.rate, 1e-3 * (component.rate_error or 0.0))
     return Component.of(component.name, response, prior, start=start, unit=unit, events_per_unit=per_unit)
+
+
+@eqx.filter_jit
+def _seen(response: Response | Pairing, detector: Detector, where: Bins):
+    return response(detector, where).sum()
 
 
 def _response(
@@ -224,5 +230,5 @@ def _response(
 def wimp_events(mass_gev: float, exposure_t_y: float) -> float:
     """Scatters of WIMPs with a cross section of 1e-47 cm2 in an exposure [t y]."""
     energy_kev = _MAX_WIMP_KEV * np.linspace(0, 1, 4001) ** 3  # finer where the spectrum is steep
-    rate = np.asarray(nuclear.wimp_rate(energy_kev, mass_gev, WIMP_UNIT_CM2 * 1e2), float) * 1e-2
+    rate = np.asarray(nuclear.wimp_rate(jnp.asarray(energy_kev), mass_gev, WIMP_UNIT_CM2 * 1e2), float) * 1e-2
     return float(np.trapezoid(rate, energy_kev) * exposure_t_y)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from inference.likelihood.population import PopulationLikelihood
 from inference.likelihood.population_response import Bins
 from inference.sampling.nuts import Chains, sample
-from inference.sampling.surrogate import Linearised, Quadratic, expand
+from inference.sampling.surrogate import Quadratic, expand
 
 # of the stand-in's error in log likelihood: draws reweighted to the model are worth about exp(-spread^2) of
 # their number, 78 % at this bound, which is our choice
@@ -75,6 +75,13 @@ def log_posterior(
 
 
 @eqx.filter_jit
+def _height(likelihood: PopulationLikelihood, vector: Array, value: Array) -> Array:
+    """Log posterior of a vector with its own predictions."""
+    n_components = len(likelihood.population.components)
+    return log_posterior(likelihood, lambda _: value.reshape(n_components, -1), vector)
+
+
+@eqx.filter_jit
 def _scoring(
     likelihood: PopulationLikelihood, leaves: Array, vector: Array, value: Array, jacobian: Array
 ) -> tuple[Array, Array]:
@@ -97,18 +104,17 @@ def _scoring(
 
 
 def find_mode(
-    likelihood: PopulationLikelihood, linearised: Linearised, *, on_progress: Progress
+    likelihood: PopulationLikelihood, *, on_progress: Progress
 ) -> tuple[Float[Array, "parameter"], Float[Array, "parameter parameter"], bool]:
     """The posterior's mode by Fisher scoring, its covariance there, and whether the last step was small."""
     population = likelihood.population
     n_leaves = len(population.free)
-    evaluate = eqx.filter_jit(lambda likelihood, vector: likelihood.log_density(vector))
     vector = population.start()
-    height = float(evaluate(likelihood, vector))
+    value, jacobian = likelihood.linearised(vector[:n_leaves])
+    height = float(_height(likelihood, vector, value))
     covariance = jnp.eye(len(vector), dtype=vector.dtype)
     for number in range(_MAX_STEPS):
         on_progress("finding the mode", number, _MAX_STEPS)
-        value, jacobian = linearised(vector[:n_leaves])
         slope, curvature = _scoring(likelihood, vector[:n_leaves], vector, value, jacobian)
         covariance = jnp.linalg.inv(curvature)
         move = covariance @ slope
@@ -120,7 +126,8 @@ def find_mode(
             return vector, covariance, True
         move = move * jnp.minimum(1.0, _REACH / jnp.max(jnp.abs(move)))
         for _ in range(_HALVINGS):
-            new = float(evaluate(likelihood, vector + move))
+            value, jacobian = likelihood.linearised((vector + move)[:n_leaves])
+            new = float(_height(likelihood, vector + move, value))
             if new > height - _ROUNDING * abs(height):
                 break
             move = move / 2
@@ -157,8 +164,7 @@ def fit_population(
     population = likelihood.population
     report = on_progress or (lambda what, done, total: None)
     n_leaves, n_components = len(population.free), len(population.components)
-    linearised = Linearised(lambda leaves: likelihood.predict(leaves).reshape(-1))
-    vector, covariance, found = find_mode(likelihood, linearised, on_progress=report)
+    vector, covariance, found = find_mode(likelihood, on_progress=report)
     values = np.asarray(population.values(vector))
     if not np.all(np.isfinite(values)):
         at = ", ".join(f"{n} = {v:.4g}" for n, v in zip(population.names, values, strict=True))
@@ -166,13 +172,13 @@ def fit_population(
     steps = _HALF_DISTANCE * jnp.linalg.cholesky(covariance[:n_leaves, :n_leaves])
     if n_leaves:
         surrogate = expand(
-            linearised,
+            likelihood.linearised,
             vector[:n_leaves],
             steps,
             on_evaluation=lambda i, n: report("expanding the predictions", i, n),
         )
     else:
-        value, jacobian = linearised(vector[:0])
+        value, jacobian = likelihood.linearised(vector[:0])
         surrogate = Quadratic(vector[:0], value, jacobian, jnp.zeros((value.shape[0], 0, 0), value.dtype))
     predict = stand_in(surrogate, n_components)
     reference = log_posterior(likelihood, predict, vector)  # float32: only differences are small numbers
@@ -192,7 +198,7 @@ def fit_population(
         values=values,
         chains=chains,
         draws=np.asarray(jax.vmap(population.values)(jnp.asarray(chains.flat))),
-        check=check_stand_in(likelihood, linearised, predict, chains.flat, n_check, report),
+        check=check_stand_in(likelihood, predict, chains.flat, n_check, report),
         surrogate=surrogate,
         found=found,
     )
@@ -200,7 +206,6 @@ def fit_population(
 
 def check_stand_in(
     likelihood: PopulationLikelihood,
-    linearised: Linearised,
     predict: Callable[[Array], Array],
     draws: Float[np.ndarray, "draw parameter"],
     n_check: int,
@@ -211,7 +216,7 @@ def check_stand_in(
     of_model, of_stand_in = [], []
     for number, draw in enumerate(draws[:: max(len(draws) // n_check, 1)][:n_check], start=1):
         leaves, rates = population.split(jnp.asarray(draw))
-        exact = linearised(leaves)[0].reshape(len(population.components), -1)
+        exact = likelihood.linearised(leaves)[0].reshape(len(population.components), -1)
         of_model.append(float(likelihood.log_likelihood(exact, rates)))
         of_stand_in.append(float(likelihood.log_likelihood(predict(leaves), rates)))
         report("checking", number, n_check)

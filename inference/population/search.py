@@ -9,7 +9,7 @@ from jaxtyping import Float
 from inference.likelihood.population import Population, PopulationLikelihood
 from inference.likelihood.population_response import Bins
 from inference.population.profile import Model
-from inference.sampling.surrogate import Linearised, Quadratic, expand
+from inference.sampling.surrogate import Quadratic, expand
 
 _HALF_DISTANCE = 1.0  # prior standard deviations: of the differences of Jacobians
 
@@ -28,7 +28,14 @@ def search_model(population: Population, *, on_evaluation: Callable[[int, int], 
     n_bins = int(np.prod(population.window.shape))
     likelihood = PopulationLikelihood(population, Bins(population.window), np.ones(n_bins, np.float32))
     scale = jnp.log(jnp.asarray([c.events_per_unit for c in population.components]))[:, None]
-    linearised = Linearised(lambda leaves: (likelihood.predict(leaves)[:, :-1] + scale).reshape(-1))
+    n_components = len(population.components)
+
+    def linearised(leaves):
+        value, jacobian = likelihood.linearised(leaves)
+        value = value.reshape(n_components, n_bins + 1)[:, :-1] + scale
+        jacobian = jacobian.reshape(n_components, n_bins + 1, -1)[:, :-1]
+        return value.reshape(-1), jacobian.reshape(n_components * n_bins, -1)
+
     n = len(population.free)
     centre = population.start()[:n]
     if n:

@@ -37,7 +37,7 @@ class Linearised(eqx.Module):
 
 
 def expand(
-    model: Linearised,
+    model: Callable[[Float[Array, "parameter"]], tuple[Array, Array]],
     centre: Float[Array, "parameter"],
     steps: Float[Array, "parameter parameter"],
     *,
@@ -48,7 +48,7 @@ def expand(
     Takes 2 n + 1 Jacobians of n parameters.
 
     Args:
-        model: the prediction.
+        model: the prediction and its Jacobian, such as a `Linearised`.
         centre: where to expand, usually the best fit.
         steps: columns are the half distances of the differences, about as far as the stand-in will be used;
             they must span the space.

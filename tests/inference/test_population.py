@@ -14,7 +14,6 @@ from inference.likelihood.population_data import EventSet, Window, event_set, re
 from inference.likelihood.population_response import Bins, Pairing, Points, Response
 from inference.parameters import FreeParameters
 from inference.population.fit import find_mode
-from inference.sampling.surrogate import Linearised
 
 N_EVENTS = 4096
 NAMES = ["g1", "se_gain", "recombination", "work_function"]
@@ -124,8 +123,7 @@ def test_mode_recovers_what_was_simulated(detector, population):
     kept = np.random.default_rng(5).random(3000) < np.asarray(areas.s1_acceptance)
     events = event_set(np.asarray(areas.cs1_pe)[kept], np.asarray(areas.cs2_pe)[kept])
     likelihood = binned(population, events)
-    linearised = Linearised(lambda leaves: likelihood.predict(leaves).reshape(-1))
-    mode, covariance, found = find_mode(likelihood, linearised, on_progress=lambda *_: None)
+    mode, covariance, found = find_mode(likelihood, on_progress=lambda *_: None)
     assert found
     truth = [p.start for p in population.parameters]
     truth[0], truth[1] = truth[0] * 1.05, truth[1] * 0.9

@@ -1,0 +1,170 @@
+"""`dmsim infer --posterior`: a trained posterior applied to every event of a file."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_DRAWS = 400  # an event
+_QUANTILES = {"low_90": 0.05, "low_68": 0.16, "median": 0.5, "high_68": 0.84, "high_90": 0.95}
+_CHUNK = 4096  # events at a time
+
+
+def apply_posterior(args: argparse.Namespace) -> int:
+    """Draw for each event, write posterior.parquet, result.json and a figure.
+
+    The posterior's data must be named as columns of the table of events or areas.
+
+    Raises:
+        ValueError: if the file is no posterior, or of another detector or version, or its diagnostics failed
+            and `--accept-failed` is not given, or the events have no such columns, or other shapes.
+    """
+    import numpy as np
+
+    from dmsim import load_detector
+    from inference.commands.infer import detector_of
+    from inference.commands.progress import Bars
+    from inference.estimators.files import load_posterior
+
+    made_with = detector_of(args.events)
+    name = args.detector or made_with
+    loaded = load_posterior(args.posterior, detector=None if name is None else load_detector(name))
+    trouble = _trouble(args.posterior, loaded.diagnostics, accept_failed=args.accept_failed)
+    if name is None:
+        trouble.append(f"{args.events} does not say which detector made it")
+    elif made_with is not None and loaded.detector is not None and loaded.detector["name"] != made_with:
+        trouble.append(f"the events are from {made_with}, the posterior is for {loaded.detector['name']}")
+    posterior = loaded.posterior
+    columns, events, kind = _columns(args.events, posterior.layout.shapes)
+    complete = np.all(
+        [np.isfinite(values.reshape(len(values), -1)).all(axis=1) for values in columns.values()], axis=0
+    )
+    if not complete.any():
+        raise ValueError(f"{args.events}: no event has finite values in {', '.join(columns)}")
+    columns = {name: values[complete].astype(np.float32) for name, values in columns.items()}
+    with Bars() as report:
+        moments = _draw(args.seed, posterior, columns, report)
+    table = {"event": events[complete], **moments}
+    summary = {
+        "events": {"read": len(events), "without_data": int((~complete).sum()), "table": kind},
+        "parameters": {
+            name: {
+                "unit": unit,
+                "mean_of_means": float(moments[f"{name}_mean"].mean()),
+                "mean_standard_deviation": float(moments[f"{name}_standard_deviation"].mean()),
+            }
+            for name, unit in zip(posterior.prior.names, posterior.prior.units, strict=True)
+        },
+        "draws_per_event": _DRAWS,
+        "diagnostics": loaded.diagnostics,
+        "trouble": trouble,
+    }
+    _write(args, posterior, table, summary)
+    for name, row in summary["parameters"].items():
+        print(f"{name}: mean {row['mean_of_means']:.4g} {row['unit']}, "
+              f"standard deviation of an event {row['mean_standard_deviation']:.3g}")  # fmt: skip
+    for line in trouble:
+        print(f"warning: {line}: do not trust these posteriors")
+    print(f"written: {args.out / 'posterior.parquet'}, result.json, posterior.png")
+    return 0
+
+
+def _trouble(path: Path, diagnostics: dict[str, Any], *, accept_failed: bool) -> list[str]:
+    """What the file's diagnostics say against it.
+
+    Raises:
+        ValueError: if they failed and that was not accepted.
+    """
+    if not diagnostics:
+        return [f"{path} carries no diagnostics"]
+    if diagnostics.get("passed") is True:
+        return []
+    checks = diagnostics.get("checks") or []
+    failed = [str(c.get("name", "?")) for c in checks if isinstance(c, dict) and not c.get("passed")]
+    said = f"{path} failed its diagnostics ({', '.join(failed[:4]) or 'which ones is not stated'})"
+    if not accept_failed:
+        raise ValueError(f"{said}: train it again, or give --accept-failed to use it with a warning")
+    return [said]
+
+
+def _columns(path: Path, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[str, Any], Any, str]:
+    """The columns that a posterior was trained on, the events' numbers, and the table's name."""
+    import numpy as np
+
+    from dmsim.io.parquet import TableReader
+    from dmsim.io.tables import unpack
+    from inference.likelihood.population_data import table_folder
+
+    folder = table_folder(path)
+    reader = TableReader(folder)
+    chunks = [unpack(table, reader.kind, origin=folder).columns for table in reader]
+    if not chunks:
+        raise ValueError(f"{folder} holds no events")
+    missing = [name or "(an array without names)" for name in shapes if name not in chunks[0]]
+    if missing:
+        raise ValueError(
+            f"{folder}, a table of {reader.kind}, has no {', '.join(missing)}, on which the posterior was "
+            f"trained; its columns are {', '.join(chunks[0])}"
+        )
+    columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in shapes}
+    for name, shape in shapes.items():
+        if columns[name].shape[1:] != shape:
+            raise ValueError(
+                f"{folder}: {name} has shape {columns[name].shape[1:]} an event: "
+                f"the posterior was trained on {shape}"
+            )
+    return columns, np.concatenate([chunk["event"] for chunk in chunks]), reader.kind
+
+
+def _draw(seed: int, posterior: Any, columns: dict[str, Any], report: Any) -> dict[str, Any]:
+    """Moments and quantiles of each event's draws, a column each."""
+    import jax
+    import numpy as np
+
+    n_events = len(next(iter(columns.values())))
+    names = posterior.prior.names
+    parts: dict[str, list[Any]] = {}
+    for first in range(0, n_events, _CHUNK):
+        x = {name: values[first : first + _CHUNK] for name, values in columns.items()}
+        key = jax.random.fold_in(jax.random.key(seed), first)
+        draws = np.asarray(posterior.sample(key, x, _DRAWS))
+        for i, name in enumerate(names):
+            of_name = draws[:, :, i]
+            parts.setdefault(f"{name}_mean", []).append(of_name.mean(axis=1))
+            parts.setdefault(f"{name}_standard_deviation", []).append(of_name.std(axis=1))
+            for label, level in _QUANTILES.items():
+                parts.setdefault(f"{name}_{label}", []).append(np.quantile(of_name, level, axis=1))
+        report("drawing", min(first + _CHUNK, n_events), n_events)
+    return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def _write(args: argparse.Namespace, posterior: Any, table: dict[str, Any], summary: dict[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from matplotlib.figure import Figure
+
+    import inference
+    from dmsim.io.files import sha256_of_file, write_json, write_whole
+    from dmsim.io.provenance import source_sha256
+    from inference.likelihood.population_data import table_folder
+
+    names = posterior.prior.names
+    figure = Figure(figsize=(3.2 * len(names), 5), layout="constrained")
+    grid = figure.subplots(2, len(names), squeeze=False)
+    for i, (name, unit) in enumerate(zip(names, posterior.prior.units, strict=True)):
+        grid[0, i].hist(table[f"{name}_mean"], bins=50, histtype="step", color="#1f5a96")
+        grid[0, i].set_xlabel(f"mean of {name} [{unit}]")
+        grid[1, i].hist(table[f"{name}_standard_deviation"], bins=50, histtype="step", color="#b0653a")
+        grid[1, i].set_xlabel(f"standard deviation of {name} [{unit}]")
+    if summary["trouble"]:
+        figure.suptitle("; ".join(summary["trouble"]), color="#b00020", fontsize=8)
+    args.out.mkdir(parents=True, exist_ok=True)
+    arrow = pa.table({name: pa.array(list(values)) for name, values in table.items()})
+    write_whole(args.out / "posterior.parquet", lambda file: pq.write_table(arrow, file, compression="zstd"))
+    write_whole(args.out / "posterior.png", lambda file: figure.savefig(file, format="png", dpi=150))
+    origin = {
+        "posterior_sha256": sha256_of_file(args.posterior),
+        "events_sha256": sha256_of_file(table_folder(args.events) / "manifest.json"),
+        "inference_source_sha256": source_sha256(inference),
+        "seed": args.seed,
+    }
+    write_json(args.out / "result.json", {**summary, "origin": origin})

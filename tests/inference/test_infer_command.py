@@ -1,0 +1,152 @@
+"""`dmsim infer`: a whole run on simulated areas, and one line for bad input."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import dmsim
+from dmsim import sources
+from dmsim.cli.main import main
+from dmsim.io import tables
+from dmsim.io.parquet import TableWriter
+from dmsim.io.provenance import Provenance, tree_sha256, write_provenance
+from inference.population.config import checked_config, wimp_events
+
+CONFIG = """
+exposure_t_y = 1.0
+events = 512
+
+[window]
+cs1_pe = [3, 90]
+cs2_pe = [200, 8000]
+bins = [6, 8]
+r_max_mm = 600
+
+[[component]]
+name = "er"
+source = "er_flat"
+options = { energy_max_kev = 20 }
+rate = 150
+rate_max = 1000
+
+[[component]]
+name = "wimp"
+source = "wimp"
+options = { mass_gev = 50 }
+signal = true
+rate = 10
+rate_max = 500
+
+[[parameter]]
+name = "g1"
+relative_width = 0.02
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An output folder of `dmsim simulate --level areas`, written here to save the command."""
+    detector = dmsim.load_detector("xenonnt")
+    where = {"n_events": 400, "r_max_mm": 600.0}
+    deposits = sources.er_flat(jax.random.key(1), detector, energy_max_kev=20.0, **where)
+    areas = dmsim.simulate_areas(jax.random.key(2), detector, deposits)
+    out = tmp_path_factory.mktemp("areas")
+    provenance = Provenance(
+        command="simulate", settings={}, detector="xenonnt", detector_sha256=tree_sha256(detector), seed=1,
+        chunks={"n_events": 400},
+    )  # fmt: skip
+    write_provenance(out, provenance)
+    writer = TableWriter(out, "areas", provenance, n_chunks=1)
+    writer.write(0, tables.pack_areas(areas, first_event=0))
+    return out
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "population.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_a_whole_run(folder, config, tmp_path, capsys):
+    out = tmp_path / "out"
+    status = main(["infer", str(folder), "--config", str(config), "--out", str(out), "--samples", "200"])
+    assert status == 0, capsys.readouterr().err
+    result = json.loads((out / "result.json").read_text())
+    assert list(result["parameters"]) == ["g1", "wimp", "er"]
+    n = result["events"]["in_window"]
+    assert 100 < n < 400
+    er = result["parameters"]["er"]
+    # the rate counts events in the window; 5 standard deviations
+    assert abs(er["mode"] - n) < 5 * np.sqrt(n)
+    signal = result["signal"]
+    assert signal["unit"] == "1e-47 cm2"
+    low, high = signal["asymptotic_interval"]
+    assert low <= signal["best"] <= high
+    assert {"events.png", "posterior.png", "signal.png"} <= {p.name for p in out.iterdir()}
+    assert "written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("rate = 150", "rte = 150"), "rte"),
+        (('source = "er_flat"', 'source = "er_flt"'), "source 'er_flt' is not known"),
+        (("energy_max_kev = 20", "energy_max_ev = 20"), "takes no energy_max_ev"),
+        (("rate_max = 500", "rate_max = 5"), "below rate_max"),
+        (('name = "g1"', 'name = "g17"'), "g17"),
+        (("cs1_pe = [3, 90]", "cs1_pe = [90, 3]"), "is empty"),
+        (("cs1_pe = [3, 90]", "cs1_pe = [5000, 5001]"), "sees none of its events"),
+        (("exposure_t_y = 1.0", ""), "needs exposure_t_y"),
+        (("[window]", "[windw"), "cannot be read"),
+    ],
+)
+def test_a_bad_configuration_is_one_line(folder, config, tmp_path, capsys, change, message):
+    config.write_text(CONFIG.replace(*change))
+    out = tmp_path / "out"
+    assert main(["infer", str(folder), "--config", str(config), "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give one of --config"),
+        (["--seed", "-1", "--config", "CONFIG"], "--seed -1 is not in the range"),
+        (["--confidence", "1.5", "--config", "CONFIG"], "--confidence 1.5"),
+        (["--config", "/no/such/file"], "cannot be read"),
+    ],
+)
+def test_bad_options_are_one_line(folder, config, capsys, options, message):
+    assert main(["infer", str(folder), *(str(config) if o == "CONFIG" else o for o in options)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_without_events(config, tmp_path, capsys):
+    assert main(["infer", str(tmp_path), "--config", str(config), "--detector", "xenonnt"]) == 1
+    assert "is not a table folder of dmsim" in capsys.readouterr().err
+
+
+def test_wimp_events_of_an_exposure():
+    # XENON1T's published spectrum (50 GeV, 1e-45 cm2) adds up to 369.5 events / (t y); its orbital speed is
+    # 220 km/s where ours is 238
+    assert wimp_events(50.0, 1.0) == pytest.approx(1e-2 * 369.5, rel=0.05)
+    assert wimp_events(50.0, 2.0) == pytest.approx(2 * wimp_events(50.0, 1.0))
+
+
+def test_one_signal():
+    content = {
+        "window": {"cs1_pe": [0, 1], "cs2_pe": [1, 2]},
+        "component": [
+            {"name": n, "source": "b8", "rate": 1, "rate_error": 1, "signal": True} for n in ("a", "b")
+        ],
+    }
+    with pytest.raises(ValueError, match="more than one component is marked as signal"):
+        checked_config(content)
