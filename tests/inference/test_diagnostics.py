@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inference.diagnostics import c2st, coverage, predictive, pulls, ranks, training, uniformity
+from inference.diagnostics import (
+    c2st,
+    coverage,
+    efficiency,
+    figures,
+    misspecification,
+    predictive,
+    pulls,
+    ranks,
+    training,
+    uniformity,
+)
 from inference.diagnostics.check import Check
 from inference.diagnostics.draws import draw
 from inference.diagnostics.report import Report, calibrate
@@ -268,3 +279,30 @@ def test_bad_input_is_refused():
         draw(jax.random.key(0), lambda key, x, n: jnp.zeros((len(x), 3)), x, n_draws=100)
     with pytest.raises(ValueError, match="history has loss: must have 'training'"):
         training.check_training({"loss": np.zeros(30)})
+
+
+def test_every_figure_is_drawn(right, tmp_path):
+    rng = np.random.default_rng(4)
+    null = rng.normal(size=(40, 12)) ** 2
+    some = misspecification.Mismatch(4.0, 3.0, 0.01, null.ravel(), 0.01)
+    efficiencies = efficiency.Efficiencies(rng.uniform(size=30), rng.normal(0.3, 0.2, 30))
+    figures.page(
+        tmp_path / "all.png",
+        [
+            lambda axes: figures.accuracies(axes, {"a": c2st.Accuracy(0.51, 0.3, 1000)}),
+            lambda axes: figures.local(axes, c2st.LocalTest(null[0], null, null[0])),
+            lambda axes: figures.efficiencies(axes, efficiencies),
+            lambda axes: figures.predictive(axes, rng.uniform(size=(100, 2)), ("a", "b")),
+            lambda axes: figures.mismatches(axes, {"gain": some}),
+            lambda axes: figures.training(axes, {"training": rng.uniform(size=20)}),
+            lambda axes: figures.bins(axes, right.arrays["bins"]["tarp"]),
+        ],
+    )
+    assert (tmp_path / "all.png").stat().st_size > 20_000
+
+
+def test_efficiencies_are_judged():
+    good = efficiency.Efficiencies(np.full(20, 0.5), np.full(20, 0.3))
+    bad = efficiency.Efficiencies(np.full(20, 0.1), np.linspace(0.3, 1.2, 20))
+    assert all(check.passed for check in efficiency.check_efficiencies(good))
+    assert not any(check.passed for check in efficiency.check_efficiencies(bad))
