@@ -39,7 +39,6 @@ STRAXEN: dict[str, tuple[str, float]] = {
     "alt_s2_drift_time_ns": ("alt_s2_interaction_drift_time", 1),
     "alt_s2_x_observed_mm": ("alt_s2_x", 10),
     "alt_s2_y_observed_mm": ("alt_s2_y", 10),
-    "s2_before_pe": ("area_before_main_s2", 1),
     "largest_s2_before_pe": ("large_s2_before_main_s2_area", 1),
     "largest_s2_after_pe": ("large_s2_after_main_s2_area", 1),
 }

@@ -84,6 +84,14 @@ class AbstractCut(ABC):
     def _label(self) -> str:
         return f"cut {self.name}"
 
+    def _check_numbers(self, *, positive: tuple[str, ...] = (), not_negative: tuple[str, ...] = ()) -> None:
+        """Refuse static numbers out of range; for `__post_init__` of subclasses."""
+        for name in (*positive, *not_negative):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and (value > 0 or (name in not_negative and value == 0))):
+                what = "> 0" if name in positive else ">= 0"
+                raise ValueError(f"{self._label}: {name} is {value}: must be finite and {what}")
+
     def _check_threshold(self, side: str, value: Threshold) -> None:
         if isinstance(value, Curve) or not is_concrete(value):
             return

@@ -100,9 +100,10 @@ class Width(AbstractCut):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("diffusion_mm2_per_us", "drift_velocity_mm_per_us"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"cut {self.name}: {name} is {getattr(self, name)}: must be > 0")
+        self._check_numbers(
+            positive=("diffusion_mm2_per_us", "drift_velocity_mm_per_us"),
+            not_negative=("floor_ns", "gate_ns"),
+        )
 
     @property
     def unit(self) -> str:
@@ -119,7 +120,8 @@ class Width(AbstractCut):
         width_ns, drift_ns = quantity(self.column, events), quantity("drift_time_ns", events)
         xp = namespace(width_ns, drift_ns)
         drift_us = xp.where(drift_ns < self.gate_ns, 0.0, drift_ns - self.gate_ns) / 1e3
-        sigma2_us2 = 2 * self.diffusion_mm2_per_us / self.drift_velocity_mm_per_us**2 * drift_us
-        expected2 = self.floor_ns**2 + (_WIDTH_50_IN_SIGMA * 1e3) ** 2 * sigma2_us2
+        velocity = self.drift_velocity_mm_per_us
+        sigma2_us2 = 2 * self.diffusion_mm2_per_us / velocity / velocity * drift_us
+        expected2 = self.floor_ns * self.floor_ns + (_WIDTH_50_IN_SIGMA * 1e3) ** 2 * sigma2_us2
         good = expected2 > 0
         return xp.where(good, width_ns / xp.sqrt(xp.where(good, expected2, 1.0)), xp.nan)

@@ -117,7 +117,12 @@ def _value(label: str, kind: Any, name: str, value: Any) -> Any:
         raise ValueError(f"{label}: {name} is {value!r}: must be a text")
     if kind is not str and not is_number:
         raise ValueError(f"{label}: {name} is {value!r}: must be a number")
-    return float(value) if is_number else value
+    try:
+        return float(value) if is_number else value
+    except OverflowError:
+        raise ValueError(
+            f"{label}: {name} has {len(str(value))} digits: must be a number below 1e308"
+        ) from None
 
 
 def _curve(label: str, row: Mapping[str, Any]) -> Curve:

@@ -18,6 +18,10 @@ class _AfterLargeS2(AbstractCut):
     large_s2_pe: float = 1e4  # S2s from here on count; straxen's shadow_threshold has the same
     column: str = ""  # of the events that holds the variable already, in its unit; "": from their times
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_numbers(positive=("large_s2_pe",))
+
     @property
     def columns_of_variable(self) -> tuple[str, ...]:
         """Times and S2s, or the column that holds it."""
@@ -82,11 +86,15 @@ class TimeShadow(_AfterLargeS2):
 
     Delayed electrons of a large S2 fall about as the inverse of the time after it.
 
-    Source: XENON Collaboration, Phys. Rev. D 106 (2022) 022001 (arXiv:2112.12116), figure 9: power laws with
+    Source: XENON Collaboration, Phys. Rev. D 106 (2022) 022001 (arXiv:2112.12116): power laws with
     exponents near -1; the same sum as straxen's `shadow_s2_time_shadow`.
     """
 
     window_ms: float = 1000.0  # earlier S2s are forgotten; straxen's shadow_time_window_backward
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_numbers(positive=("window_ms",))
 
     @property
     def unit(self) -> str:

@@ -133,7 +133,7 @@ def punzi(signal: Count, background: Count, background_error: Count = 0.0, *, n_
         n_sigma: of the discovery and of the exclusion.
 
     Gradient: exact.
-    Source: Punzi, arXiv:physics/0308063, eq. 7.
+    Source: Punzi, arXiv:physics/0308063.
     """
     xp = namespace(signal, background, background_error)
     return signal / (n_sigma / 2 + xp.sqrt(_positive(background) + background_error**2))

@@ -83,8 +83,8 @@ def test_a_band_passes_its_percentile(percent):
     below = band.passes(fresh)
     for low, high in ((3, 7), (7, 20), (20, 50), (50, 100)):
         here = (fresh["cs1_pe"] > low) & (fresh["cs1_pe"] < high)
-        # 7,000 events or more in each place, 5,000 around a knot: 0.9 % standard deviation; 4 % in any of twelve
-        # happen by chance 1.3e-4 of the time
+        # 7,000 events or more in each place, 5,000 around a knot: 0.9 % standard deviation; 4 % in any of
+        # twelve happen by chance 1.3e-4 of the time
         assert 100 * below[here].mean() == pytest.approx(percent, abs=4)
 
 
