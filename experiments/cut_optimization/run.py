@@ -27,9 +27,11 @@ from report import draw, table_of
 import dmsim
 from dmsim.selection.merit import asimov_significance
 from inference.tuning import Objective, Settings, tune
+from inference.tuning.acceptance import hard
 from inference.tuning.figures import bootstrap
 from inference.tuning.problem import Part, Problem
 from inference.tuning.samples import join
+from inference.tuning.vector import side_margins
 
 HERE = Path(__file__).parent
 
@@ -96,7 +98,8 @@ def _methods(config, name, seed, problem, judge, data, test) -> dict[str, Any]:
         return rivals.HardFigure(problem.evaluator, vector, problem.both.table)
 
     def passes(values):
-        return lambda table: rivals.HardFigure(problem.evaluator, vector, table).passed(np.asarray(values))
+        cuts = vector.rebuild(np.asarray(values, float))
+        return lambda table: np.asarray(hard(side_margins(cuts, table.columns)))
 
     def of_search(search):
         return judge.row(
