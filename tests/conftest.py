@@ -7,6 +7,7 @@ A statistical test states its false-positive rate in a comment. Those of the who
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 # Worker processes and the command lines under test compile the same kernels: they share one cache, which is
@@ -63,21 +64,36 @@ def _bounded_memory():
         jax.clear_caches()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compiler(request):
-    """Quick to compile where a module asks for it (`quick_compile`), as its subprocesses then are.
+@contextmanager
+def _compiler_of(request):
+    """Quick to compile where a mark asks for it, as subprocesses then are; the slow run optimises all.
 
-    A module of few events takes most of its time to compile; what programs compute does not depend on it.
-    With many events unoptimised programs take longer, up to 20 times. The slow run optimises all.
+    A test of few events takes most of its time to compile; what programs compute does not depend on it. With
+    many events unoptimised programs take longer, up to 20 times.
     """
-    quick = any(request.node.iter_markers("quick_compile")) and not request.config.getoption("--slow")
     name = "jax_disable_most_optimizations"
-    jax.config.update(name, quick)
-    with pytest.MonkeyPatch.context() as patch:
-        if quick:
-            patch.setenv(name.upper(), "1")
+    marked = any(request.node.iter_markers("quick_compile"))
+    if not marked or request.config.getoption("--slow"):
         yield
-    jax.config.update(name, False)
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name.upper(), "1")
+        before = jax.config.read(name)
+        jax.config.update(name, True)
+        yield
+        jax.config.update(name, before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiler_of_module(request):
+    with _compiler_of(request):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _compiler_of_test(request, _compiler_of_module):
+    with _compiler_of(request):
+        yield
 
 
 @pytest.fixture

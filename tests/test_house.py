@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+pytestmark = pytest.mark.quick_compile
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -10,6 +10,8 @@ import pytest
 
 import dmsim
 
+pytestmark = pytest.mark.quick_compile
+
 KEY = jax.random.key(0)
 DETECTOR = dmsim.load_detector("xams")
 DEPOSITS = dmsim.sources.mono(KEY, DETECTOR, n_events=4, energy_kev=5.0, interaction="nr")

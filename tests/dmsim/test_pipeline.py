@@ -17,6 +17,8 @@ from dmsim.pipeline import hits as hits_level
 from dmsim.records import Signal
 from dmsim.sources.own import deposits as own_deposits
 
+pytestmark = pytest.mark.quick_compile
+
 KEY = jax.random.key(11)
 DETECTOR = dmsim.load_detector("xams")
 EVENT = np.array([0, 1, 1, 1, 2, 4, 5, 5, 6])  # event 3 has no deposit

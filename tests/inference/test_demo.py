@@ -9,6 +9,8 @@ import pytest
 
 from dmsim.cli.main import main
 
+pytestmark = pytest.mark.quick_compile
+
 EVENTS = 60
 FIGURES = ("overview", "waveform", "hit_pattern", "band", "resolution", "fit")
 

@@ -158,6 +158,7 @@ ABSENT = (
 )
 
 
+@pytest.mark.quick_compile
 def test_gradient_is_that_of_the_value():
     """In the event and in every leaf of the detector, against central differences in double precision.
 

@@ -6,6 +6,8 @@ import pytest
 
 from dmsim.cli import main as cli
 
+pytestmark = pytest.mark.quick_compile
+
 
 class Command:
     """Stands for a command's module; says whatever `outcome` is."""

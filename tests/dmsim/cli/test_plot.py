@@ -4,6 +4,8 @@ from dmsim.cli.main import main
 from dmsim.io.reconstruction import read_reconstruction
 from dmsim.records import Signal
 
+pytestmark = pytest.mark.quick_compile
+
 N_EVENTS = 4
 
 

@@ -9,6 +9,8 @@ from dmsim import pipeline
 from dmsim.io import TableReader, tables
 from dmsim.io.files import TEMPORARY_SUFFIX
 
+pytestmark = pytest.mark.quick_compile
+
 MONO = ("simulate", "-d", "xenonnt", "-s", "mono", "--energy", 5.0, "--interaction", "er_beta")
 AREAS = (*MONO, "-n", 7, "--level", "areas", "--seed", 3)
 

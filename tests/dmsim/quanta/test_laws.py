@@ -203,6 +203,7 @@ def test_sampled_means_are_the_mean_yields(detector, interaction):
         assert mean == 0 or abs(np.mean(np.asarray(drawn, float)) - 1.05 * mean) > tolerance
 
 
+@pytest.mark.quick_compile
 def test_sampling_has_finite_gradients_everywhere(detector):
     deposits = all_kinds(120)
 

@@ -12,6 +12,8 @@ from dmsim.reconstruction import soft as soft_reading
 from dmsim.reconstruction.settings import Settings, replaced
 from dmsim.reconstruction.soft import reconstruct_soft
 
+pytestmark = pytest.mark.quick_compile
+
 
 def busy(detector, random):
     """Events with near gaps, an S2 that is split, one that is merged, small S1s and a lone hit."""

@@ -19,6 +19,8 @@ strax = pytest.importorskip("strax", reason="strax is in the extra `strax`, belo
 
 from dmsim.pipeline import strax_plugins  # noqa: E402 (needs strax)
 
+pytestmark = pytest.mark.quick_compile
+
 RUN, N_EVENTS = "000001", 4
 TARGETS = ("dmsim_peaks", "dmsim_events")
 
