@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HELP = "infer rates, a WIMP cross section and detector parameters from events"
 _SCAN_POINTS = 41
-_SCAN_REACH = 5.0  # standard deviations of the signal's rate that a scan goes beyond its best value
+_SCAN_REACH = (8.0, 40.0)  # t at the end of a scan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,14 +137,17 @@ def _signal(key, population: Population, events: EventSet, args, report) -> Sign
     counts = jnp.asarray(events.histogram(population.window).reshape(-1), jnp.float32)
     aux = model.nominal
     best = float(fit_many(model, counts[None], aux[None]).parameters[0, 0])
-    # the scan reaches where t is large: from the signal's share of the counts, then doubled until it does
+    # the scan ends where t is large: halved as long as it is very large, then doubled until it is large
     high = max(2 * best, float(model.nominal[0]))
-    for _ in range(20):
+    factor = 0.5
+    for _ in range(40):
         signals = np.linspace(0.0, high, _SCAN_POINTS)
         result = signal_intervals(key, model, counts, aux, signals, confidence=args.confidence)
-        if result.t[-1] > _SCAN_REACH:
+        if result.t[-1] < _SCAN_REACH[0]:
+            factor = 2.0
+        elif factor > 1 or result.t[-1] < _SCAN_REACH[1]:
             break
-        high *= 2
+        high *= factor
     if args.toys:
         report("toy experiments", 0, 1)
         result = signal_intervals(

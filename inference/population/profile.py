@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from inference.sampling.surrogate import Quadratic
 
-_STEPS = 25  # of Newton's method; a fit takes about 8
+_STEPS = 16  # of Newton's method; a fit takes about 8
 _LEAST = 1e-12  # events in a bin
 
 

@@ -1,9 +1,12 @@
 """`dmsim infer`: a whole run on simulated areas, and one line for bad input."""
 
+import dataclasses
 import json
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
+import pyarrow.parquet as pq
 import pytest
 
 import dmsim
@@ -70,6 +73,7 @@ def config(tmp_path):
     return path
 
 
+@pytest.mark.slow  # 40 CPU-s to compile; its parts are in the default tests
 def test_a_whole_run(folder, config, tmp_path, capsys):
     out = tmp_path / "out"
     status = main(["infer", str(folder), "--config", str(config), "--out", str(out), "--samples", "200"])
@@ -150,3 +154,58 @@ def test_one_signal():
     }
     with pytest.raises(ValueError, match="more than one component is marked as signal"):
         checked_config(content)
+
+
+@pytest.fixture(scope="module")
+def save_posterior(tmp_path_factory):
+    """Writes an untrained posterior of an energy from two columns, with given diagnostics."""
+    from inference import estimators, priors
+    from inference.estimators.base import Fit
+    from inference.estimators.data import Layout
+    from inference.estimators.files import save
+    from inference.estimators.training import Budget, History
+
+    estimator = estimators.NPE(priors.Prior(priors.Scalar("energy_kev", "keV", dist.Uniform(0.0, 20.0))))
+
+    def write(diagnostics, *, columns=("cs1_pe", "cs2_pe")):
+        layout = Layout(tuple((name, ()) for name in columns))
+        network = estimator.untrained(jax.random.key(0), layout)
+        empty = History(*([] for _ in dataclasses.fields(History)))
+        fit = Fit(estimator, estimator.posterior(network, layout), empty, Budget(n_simulations=1000))
+        path = tmp_path_factory.mktemp("posterior") / "trained.npz"
+        save(path, fit, detector=dmsim.load_detector("xenonnt"), diagnostics=diagnostics)
+        return path
+
+    return write
+
+
+def infer_posterior(folder, path, out, *more):
+    return main(["infer", str(folder), "--posterior", str(path), "--out", str(out), *more])
+
+
+def test_a_posterior_with_failed_diagnostics_is_refused_or_used_with_a_warning(
+    folder, save_posterior, tmp_path, capsys
+):
+    path = save_posterior({"passed": False, "checks": [{"name": "ranks", "passed": False}]})
+    assert infer_posterior(folder, path, tmp_path / "out") == 1
+    assert "failed its diagnostics (ranks)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert infer_posterior(folder, path, tmp_path / "out", "--accept-failed") == 0
+    assert "warning" in capsys.readouterr().out
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert "failed its diagnostics" in result["trouble"][0]
+    table = pq.read_table(tmp_path / "out" / "posterior.parquet")
+    assert len(table) + result["events"]["without_data"] == 400
+    mean = np.asarray(table["energy_kev_mean"])
+    assert np.all((mean > 0) & (mean < 20))
+
+
+def test_a_posterior_for_other_columns_or_another_detector(folder, save_posterior, tmp_path, capsys):
+    path = save_posterior({"passed": True}, columns=("cs1_pe", "s1_area_fraction_top"))
+    assert infer_posterior(folder, path, tmp_path / "out") == 1
+    assert "has no s1_area_fraction_top" in capsys.readouterr().err
+    path = save_posterior({"passed": True})
+    assert infer_posterior(folder, path, tmp_path / "out", "--detector", "lux") == 1
+    assert "was trained for detector xenonnt" in capsys.readouterr().err
+    assert infer_posterior(folder, folder / "provenance.json", tmp_path / "out") == 1
+    assert "is not an archive" in capsys.readouterr().err
