@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dmsim import io as io
     from dmsim import quanta as quanta
+    from dmsim import selection as selection
     from dmsim import sources as sources
     from dmsim.detector import Detector as Detector
     from dmsim.detector import list_detectors as list_detectors
@@ -45,7 +46,7 @@ _HOME_OF = {
         "dmsim.pipeline",
     ),
 }
-_SUBPACKAGES = ("io", "quanta", "sources")
+_SUBPACKAGES = ("io", "quanta", "selection", "sources")
 
 
 def __getattr__(name: str) -> Any:
