@@ -102,14 +102,16 @@ def _flows(cuts: CutSet, samples: dict[str, Sample]) -> dict[str, Any]:
 
 def _write(args: argparse.Namespace, study: Study, samples: dict[str, Sample], tuned: TunedCuts) -> None:
     import inference
+    from dmsim import load_detector
     from dmsim.io.files import sha256_of_file, write_json, write_whole
-    from dmsim.io.provenance import Provenance, source_sha256
+    from dmsim.io.provenance import Provenance, source_sha256, tree_sha256
     from dmsim.selection import to_toml
     from inference.commands import tune_figures
     from inference.commands.tune_report import page
     from inference.tuning.around import profiles
 
     objective = study.objective_of()
+    detector = None if study.detector is None else load_detector(study.detector)
     flows = _flows(tuned.cuts, samples)
     figures = {
         "variables": tune_figures.draw_variables(tuned, samples),
@@ -124,8 +126,8 @@ def _write(args: argparse.Namespace, study: Study, samples: dict[str, Sample], t
             "study": study.model_dump(mode="json"),
             "inference_source_sha256": source_sha256(inference),
         },
-        detector=study.detector or "",
-        detector_sha256="",
+        detector="" if detector is None else detector.name,
+        detector_sha256="" if detector is None else tree_sha256(detector),
         seed=args.seed,
         chunks={},
         inputs={str(path): sha256_of_file(path) for path in files},

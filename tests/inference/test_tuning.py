@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dmsim.selection import Curve, CutSet, Range
+from dmsim.selection.merit import binned_significance
 from inference.tuning import (
     Bounds,
     Efficiency,
@@ -19,6 +20,8 @@ from inference.tuning import (
     tune,
 )
 from inference.tuning.acceptance import hard, log_acceptance, soft
+from inference.tuning.figures import Evaluator
+from inference.tuning.samples import join
 
 QUICK = Settings(n_steps=80, n_starts=1, steps_per_check=20, n_bootstrap=50)
 KEY = jax.random.key(1)
@@ -140,6 +143,36 @@ def test_curves_follow_where_the_signal_goes_and_stay_smooth():
     stiff = dataclasses.replace(QUICK, smoothness=1.0)
     values = tune(KEY, bent, samples, OBJECTIVE, settings=stiff).values
     assert abs(values[0] - 2 * values[1] + values[2]) < 0.05
+
+
+def test_counts_in_bins_and_of_weighted_events_agree_hard_and_soft():
+    random = np.random.default_rng(4)
+    samples = normal_samples(500)
+    background = samples["background"]
+    weighted = dataclasses.replace(background, weight=random.uniform(0, 2, len(background)))
+    samples["background"] = weighted
+    edges = (-3.0, 0.0, 1.0, 3.0)
+    objective = Objective(binned_significance, background_error=0.1, bins=("y", edges), penalise=False)
+    cuts = wide_cuts().replaced(Range(name="x", column="x", low=-1.0, high=1.0))
+    table = join(samples, cuts, objective.columns)
+    evaluator = Evaluator(objective, table.names, table.signal)
+    found = evaluator.hard(cuts, table, objective.bin_of(table), penalised=False)
+
+    def histogram(name):
+        s = samples[name]
+        x, y, n = s.columns["x"], s.columns["y"], len(s)
+        weight = s.expected * (np.ones(n) / n if s.weight is None else s.weight / s.weight.sum())
+        return np.histogram(y[abs(x) < 1], edges, weights=weight[abs(x) < 1])[0]
+
+    b = histogram("background")
+    expected = binned_significance(histogram("signal"), b, 0.1 * b)
+    assert float(found.value) == pytest.approx(float(expected), rel=1e-5)
+    arrays, sizes, floor = evaluator.arrays(table)
+    soft_one = evaluator.soft(cuts, arrays, sizes, floor, [1e-6] * 3, penalised=False)
+    assert float(soft_one.value) == pytest.approx(float(expected), rel=1e-4)
+    np.testing.assert_allclose(soft_one.kept, found.kept, rtol=1e-4)
+    # the penalty is one event of the background and its squared weights, which only lower the figure
+    assert evaluator.hard(cuts, table, objective.bin_of(table), penalised=True).value < found.value
 
 
 def test_given_cuts_come_back_if_tuning_makes_nothing_better(free):
