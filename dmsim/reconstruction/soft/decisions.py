@@ -56,8 +56,16 @@ def any_within(
 
     Gradient: exact; the order of the hits is held.
     """
-    order = jnp.lexsort((-stop(within), cell))
-    chance, within, cell = chance[order], within[order], cell[order]
+    # of two hits as far inside, one at each edge, either may be the first: the slope is the mean of both
+    number = jnp.arange(cell.shape[0])
+    return 0.5 * sum(
+        _any_in_order(chance[order], within[order], cell[order], n_cells)
+        for order in (jnp.lexsort((tie, -stop(within), cell)) for tie in (number, -number))
+    )
+
+
+def _any_in_order(chance, within, cell, n_cells: int):
+    """The same for hits in order, of each cell the one furthest inside first."""
     begins = jnp.append(True, cell[1:] != cell[:-1])
     first = chance * product_before(1 - chance, begins)  # that none further inside is there
     return jax.ops.segment_sum(within * first, cell, num_segments=n_cells)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dmsim import relax
 from dmsim.reconstruction import margins
@@ -269,8 +269,23 @@ def cuts(
         duration_ns=b.merge_duration_ns,
     )
     merged = jnp.where(b.mergeable, willing * allowed, 0.0)
-    # that no boundary of the merge before this one is cut: joined, or by themselves
-    begins = jnp.append(True, b.merge[1:] != b.merge[:-1])
+    return after_merging(before, merged, b.merge)
+
+
+def after_merging(
+    before: Float[Array, "boundary"], merged: Float[Array, "boundary"], merge: Int[Array, "boundary"]
+) -> Cuts:
+    """Cuts that are left by merges.
+
+    Args:
+        before: probability that each boundary is cut before merging.
+        merged: probability that its merge joins; the same for all boundaries of one.
+        merge: number of the merge; boundaries of one are neighbours.
+
+    Gradient: exact.
+    """
+    begins = jnp.append(True, merge[1:] != merge[:-1])
+    # none before this one is cut: they are joined, or each is not cut by itself
     stay = product_before(1 - before, begins)
     some = merged + (1 - merged) * stay
     joint = (1 - merged) * stay * before

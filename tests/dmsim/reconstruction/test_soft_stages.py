@@ -1,5 +1,8 @@
 """Each decision of the soft reading at temperature 0 is the hard one; above it, the mean over jitter."""
 
+import itertools
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +12,7 @@ from dmsim.reconstruction import margins
 from dmsim.reconstruction.classify import classify
 from dmsim.reconstruction.host import splitting as host
 from dmsim.reconstruction.settings import Settings, Splitting
-from dmsim.reconstruction.soft import decisions, pairing
+from dmsim.reconstruction.soft import decisions, measure, pairing
 from dmsim.reconstruction.soft.segments import product_before
 from dmsim.reconstruction.soft.temperature import Temperature
 from dmsim.records import Signal
@@ -202,6 +205,10 @@ def test_a_hit_within_a_window_whose_edge_is_jittered_for_all(x64):
     expected = [np.mean((there & let_in)[:, cell == k].any(axis=1)) for k in range(3)]
     np.testing.assert_allclose(ours, expected, atol=5 * 0.0016)
     assert float(ours[1]) == 0
+    # one hit at each edge: the slope is that between both
+    slope = jax.grad(lambda m: decisions.any_within(jnp.ones(2), decide(m, 1.5), jnp.zeros(2, int), 1)[0])
+    both = slope(jnp.array([0.3, 0.3]))
+    np.testing.assert_allclose(both, jnp.full(2, 0.5 * slope(jnp.array([0.3, -9.0]))[0]), rtol=1e-6)
     # twin: an edge for each hit
     apart = decisions.any_of(jnp.asarray(chance) * decide(jnp.asarray(late), 1.5), jnp.asarray(cell), 3)
     assert abs(float(apart[0]) - expected[0]) > 5 * 0.0016
@@ -214,3 +221,45 @@ def test_products_before_a_row_of_a_segment(x64):
     np.testing.assert_array_equal(found, [1.0, 0.5, 0.0, 1.0, 1.0, 5.0])
     slope = jax.grad(lambda v: product_before(v, jnp.asarray(begins))[2])(jnp.asarray(value))
     np.testing.assert_array_equal(slope, [0.0, 0.5, 0.0, 0.0, 0.0, 0.0])
+
+
+def test_one_merge_joins_over_all_its_boundaries_or_none(x64):
+    """Probabilities of runs against the sum over all outcomes of the cuts and of the merges."""
+    cut, merged, merge = [0.3, 0.9, 0.8, 0.6, 1.0], [0.2, 0.4, 0.4, 0.4, 0.7], [0, 1, 1, 1, 4]
+    runs = [(a, b) for a in range(6) for b in range(a, 6)]
+    expected = dict.fromkeys(runs, 0.0)
+    for cuts in itertools.product([0, 1], repeat=5):
+        for joins in itertools.product([0, 1], repeat=3):
+            chance = np.prod([p if c else 1 - p for p, c in zip(cut, cuts, strict=True)])
+            for number, joined in zip((0, 1, 4), joins, strict=True):
+                chance *= merged[number] if joined else 1 - merged[number]
+            by = dict(zip((0, 1, 4), joins, strict=True))
+            ends = [k for k in range(5) if cuts[k] and not by[merge[k]]]
+            for a, b in zip([0, *[k + 1 for k in ends]], [*ends, 5], strict=True):
+                expected[a, b] += chance
+    certain = 5  # stands for the ends of all data
+    table = measure.after_merging(
+        *(jnp.array([*x, last]) for x, last in ((cut, 0), (merged, 0), (merge, -1)))
+    )
+    inner = np.full((len(runs), 5), certain)
+    for row, (a, b) in zip(inner, runs, strict=True):
+        row[: b - a] = np.arange(a, b)
+    candidates = SimpleNamespace(
+        left=np.array([a - 1 if a else certain for a, _ in runs]), right=np.array([b for _, b in runs]),
+        inner=inner, left_soft=np.zeros(len(runs), bool), right_soft=np.zeros(len(runs), bool),
+        n_samples=np.ones(len(runs), int),
+    )  # fmt: skip
+    boundaries = SimpleNamespace(merge=np.array([*merge, -1]))
+    found = measure.runs(
+        SETTINGS, SimpleNamespace(candidates=candidates, boundaries=boundaries), None,
+        SimpleNamespace(sees=jnp.zeros((len(runs), 2))), table,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.probability, [expected[r] for r in runs], rtol=1e-12)
+    # twin: a merge for each boundary
+    alone = measure.after_merging(table.before_merging, jnp.array([*merged, 0]), jnp.arange(6))
+    each = SimpleNamespace(merge=np.arange(6))
+    apart = measure.runs(
+        SETTINGS, SimpleNamespace(candidates=candidates, boundaries=each), None,
+        SimpleNamespace(sees=jnp.zeros((len(runs), 2))), alone,
+    )  # fmt: skip
+    assert not np.allclose(apart.probability, [expected[r] for r in runs], rtol=0.1)
