@@ -113,6 +113,7 @@ def test_unfitted_lux_band_can_fail(detector, lux_band):
     assert found.rms > 0.035
 
 
+@pytest.mark.slow  # the same fit in small is the closure above
 def test_fitted_lux_band(detector, lux_band):
     result = fit_band(
         jax.random.key(2), detector, lux_band, default_free(detector), n_events=8192, n_samples=400, n_check=4
