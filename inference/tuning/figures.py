@@ -94,10 +94,15 @@ class Evaluator:
             out.append(jax.jvp(background, at, (moves, tangents["weight"]))[1])
         return out
 
-    def soft(self, cuts: CutSet, arrays: Arrays, sizes, floor, softness, *, penalised: bool) -> Figure:
-        """Of soft cuts. Gradient: exact in the cuts, and in columns and weights."""
+    def soft(
+        self, cuts: CutSet, arrays: Arrays, sizes, floor, softness, *, slope_softness=None, penalised: bool
+    ) -> Figure:
+        """Of soft cuts; `slope_softness`, where nuisance parameters act, is `softness` if not given.
+
+        Gradient: exact in the cuts, and in columns and weights.
+        """
         passed = acceptance.soft(side_margins(cuts, arrays.columns), softness)
-        shifts = self.shifts(cuts, arrays, sizes, softness)
+        shifts = self.shifts(cuts, arrays, sizes, softness if slope_softness is None else slope_softness)
         return self._figure(passed, arrays, sizes, floor, shifts, penalised=penalised)
 
     def hard(

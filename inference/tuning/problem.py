@@ -80,11 +80,13 @@ class Problem:
 
     def soft(self, vector: Array, part: Part, arrays: Arrays, softness, *, penalised: bool) -> Figure:
         """Figure of soft cuts; softness of each side. Gradient: exact."""
-        cuts = self.vector.cuts(vector)
-        return self.evaluator.soft(cuts, arrays, part.sizes, part.floor, softness, penalised=penalised)
+        cuts, slopes = self.vector.cuts(vector), jnp.maximum(softness, self.slope_softness)
+        return self.evaluator.soft(
+            cuts, arrays, part.sizes, part.floor, softness, slope_softness=slopes, penalised=penalised
+        )
 
     def hard(self, vector: Array, part: Part, *, penalised: bool = True) -> Figure:
-        """Figure of hard cuts; what nuisance parameters do goes through soft ones of the last softness."""
+        """Figure of hard cuts; what nuisance parameters do goes through soft ones."""
         self.n_hard += 1
         cuts = self.vector.rebuild(np.asarray(self.vector.values(vector)))
         shifts = self.shifts(vector, part) if part.table.tangents else ()
@@ -104,6 +106,14 @@ class Problem:
     def last_softness(self) -> Array:
         """Of each side, in the unit of its cut."""
         return self.softness(max(self.settings.n_steps - 1, 1))
+
+    @property
+    def slope_softness(self) -> Array:
+        """Of each side, for what nuisance parameters do: that of half of the way.
+
+        A slope counts the events within the softness of a threshold; at the last softness there are too few.
+        """
+        return self.softness(self.settings.n_steps / 2)
 
     @functools.cached_property
     def opening(self) -> Callable[[Array], Array]:
@@ -149,9 +159,9 @@ class Problem:
         )
 
     def shifts(self, vector: Array, part: Part) -> list[np.ndarray]:
-        """Change of the background in each bin with each nuisance parameter, at the last softness."""
+        """Change of the background in each bin with each nuisance parameter, for one standard deviation."""
         cuts = self.vector.cuts(vector)
-        found = self.evaluator.shifts(cuts, part.arrays, part.sizes, self.last_softness)
+        found = self.evaluator.shifts(cuts, part.arrays, part.sizes, self.slope_softness)
         return [np.asarray(shift) for shift in found]
 
     def renew(self, samples: Samples) -> None:
