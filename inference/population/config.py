@@ -140,7 +140,8 @@ def checked_config(content: dict[str, Any], *, origin: object = "configuration")
     try:
         return PopulationConfig.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        # a misspelt key comes before the one that is missing for it
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         where = ".".join(map(str, first["loc"])) or "configuration"
         raise ValueError(f"{origin}: {where}: {first['msg']} ({error.error_count()} in all)") from None
 

@@ -162,7 +162,7 @@ def save_posterior(tmp_path_factory):
     from inference import estimators, priors
     from inference.estimators.base import Fit
     from inference.estimators.data import Layout
-    from inference.estimators.files import save
+    from inference.estimators.files import save_posterior as save
     from inference.estimators.training import Budget, History
 
     estimator = estimators.NPE(priors.Prior(priors.Scalar("energy_kev", "keV", dist.Uniform(0.0, 20.0))))
