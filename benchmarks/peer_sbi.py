@@ -1,7 +1,7 @@
 """sbi's NPE with its neural spline flow on pairs from a file; sbi's interpreter.
 
-`python peer_sbi.py SET.npz OUT.npz SEED` reads theta, x, test_theta, test_x, low, high, observations and
-many_x, trains with the defaults of sbi (batches of 200, early stopping) and writes draws for the
+`python peer_sbi.py SET.npz OUT.npz SEED [EPOCHS]` reads theta, x, test_theta, test_x, low, high, observations
+and many_x, trains with the defaults of sbi (batches of 200, early stopping) and writes draws for the
 observations. Prints one line of JSON.
 """
 
@@ -33,7 +33,8 @@ def main() -> None:
     trainer.append_simulations(given["theta"], given["x"])
 
     first = time.process_time()
-    estimator = trainer.train(training_batch_size=200, show_train_summary=False)
+    limit = {"max_num_epochs": int(sys.argv[4])} if len(sys.argv) > 4 else {}
+    estimator = trainer.train(training_batch_size=200, show_train_summary=False, **limit)
     train_cpu_s = time.process_time() - first
     n_epochs = len(trainer.summary["training_loss"])
     # sbi holds a tenth back, and returns the weights of the best epoch, 20 before the last

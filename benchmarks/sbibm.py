@@ -1,6 +1,6 @@
 """Amortized posteriors on four tasks of the sbi benchmark, beside sbi's own NPE.
 
-    python -m benchmarks.sbibm --references FOLDER [--peer PYTHON] [--tasks ...] [--seeds N]
+    python -m benchmarks.sbibm --references FOLDER [--peer PYTHON] [--tasks ...] [--peer-epochs N]
 
 FOLDER is sbibm/tasks of the unzipped sbibm wheel; PYTHON an interpreter with sbi. Both train on the same
 pairs with a neural spline flow of 5 layers, width 50 and 10 bins, in batches of 200, on one core.
@@ -78,7 +78,7 @@ def ours(
 
 
 def peer(
-    interpreter: str, task: Task, training, test, observations, seed: int
+    interpreter: str, task: Task, training, test, observations, seed: int, epochs: list[int] | None
 ) -> tuple[dict[str, Any], np.ndarray]:
     """The same of sbi."""
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +98,7 @@ def peer(
         worker = Path(__file__).with_name("peer_sbi.py")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         done = subprocess.run(
-            [interpreter, str(worker), str(source), str(target), str(seed)],
+            [interpreter, str(worker), str(source), str(target), str(seed), *map(str, epochs or ())],
             check=True,
             capture_output=True,
             text=True,
@@ -108,7 +108,13 @@ def peer(
 
 
 def compare(
-    task: Task, folder: Path, interpreter: str | None, seed: int, n: int, n_observations: int
+    task: Task,
+    folder: Path,
+    interpreter: str | None,
+    seed: int,
+    n: int,
+    n_observations: int,
+    peer_epochs: int | None,
 ) -> dict[str, Any]:
     """One task and seed: figures of both."""
     training, test = pairs(task, seed, n)
@@ -118,14 +124,15 @@ def compare(
     result: dict[str, Any] = {"task": task.name, "seed": seed, "ours": figures}
     figures["c2st"] = [c2st(ref[:N_DRAWS], d) for (_, ref), d in zip(known, draws, strict=True)]
     if interpreter:
-        theirs, draws = peer(interpreter, task, training, test, observations, seed)
-        theirs["c2st"] = [c2st(ref[:N_DRAWS], d) for (_, ref), d in zip(known, draws, strict=True)]
-        reached = [
-            cpu
-            for cpu, nll in zip(figures["cpu_s"], figures["nll"], strict=True)
-            if nll <= theirs["test_nll"]
-        ]
-        figures["cpu_s_to_peer_nll"] = reached[0] if reached else None
+        epochs = [peer_epochs] if peer_epochs else None
+        theirs, draws = peer(interpreter, task, training, test, observations, seed, epochs)
+        if peer_epochs:  # stopped early: only its speeds mean anything
+            theirs = {key: theirs[key] for key in ("n_parameters", "steps_per_cpu_s", "draws_per_cpu_s")}
+        else:
+            theirs["c2st"] = [c2st(ref[:N_DRAWS], d) for (_, ref), d in zip(known, draws, strict=True)]
+            ours_at = zip(figures["cpu_s"], figures["nll"], strict=True)
+            reached = [cpu for cpu, nll in ours_at if nll <= theirs["test_nll"]]
+            figures["cpu_s_to_peer_nll"] = reached[0] if reached else None
         result["sbi"] = theirs
     return result
 
@@ -138,17 +145,15 @@ def main() -> None:
     options.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--first-seed", type=int, default=0)
+    options.add_argument("--peer-epochs", type=int, help="stop sbi after so many, to measure its speed alone")
     options.add_argument("--observations", type=int, default=10)
     options.add_argument("--simulations", type=int, default=10_000)
     given = options.parse_args()
     rows = []
     for name in given.tasks:
         for seed in range(given.first_seed, given.first_seed + given.seeds):
-            rows.append(
-                compare(
-                    TASKS[name], given.references, given.peer, seed, given.simulations, given.observations
-                )
-            )
+            sizes = (given.simulations, given.observations, given.peer_epochs)
+            rows.append(compare(TASKS[name], given.references, given.peer, seed, *sizes))
             print(json.dumps(rows[-1]), flush=True)
     print("\n".join(table(rows)))
 
