@@ -70,7 +70,7 @@ def check_pairs(
     draws: Float[np.ndarray, "event draw parameter"],
     data: Float[np.ndarray, "event feature"],
     *,
-    n_steps: int = 500,
+    n_steps: int = 300,
 ) -> Check:
     """Which of (truth, data) and (draw, data) is the truth: guessed right half of the time, or refused.
 

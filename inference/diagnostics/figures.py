@@ -83,7 +83,7 @@ def bins(axes: Any, given: list[Bin], *, name: str = "") -> None:
         errors = [np.sqrt(level * (1 - level) / each.found.n) for each in given]
         axes.errorbar(place, values, errors, fmt="o", ms=3, lw=1, color=colour)
         axes.axhline(level, color=colour, lw=0.8, ls=":")
-    words = [f"{each.low:.3g}\u2013{each.high:.3g}" for each in given]
+    words = [f"{each.low:.3g} to {each.high:.3g}" for each in given]
     axes.set_xticks(place, words, rotation=90, fontsize=6)
     columns = list(dict.fromkeys(each.column for each in given))
     axes.set(title=f"{name} in bins of {', '.join(columns)}"[:60], ylabel="share inside", ylim=(0.4, 1.02))

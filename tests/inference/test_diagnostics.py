@@ -204,8 +204,8 @@ def test_bins_see_one_bad_region():
 def test_c2st_of_equal_and_scaled_samples():
     """False-positive rate 1e-3 by its own p-value."""
     normal = np.random.default_rng(2).normal(size=(2, 1500, 2))
-    same = c2st.c2st(jax.random.key(14), *normal, n_steps=300)
-    other = c2st.c2st(jax.random.key(14), normal[0], 1.3 * normal[1], n_steps=300)
+    same = c2st.c2st(jax.random.key(14), *normal, n_steps=200)
+    other = c2st.c2st(jax.random.key(14), normal[0], 1.3 * normal[1], n_steps=200)
     assert same.p_value > 1e-3
     # accuracy of the best classifier: (1 + total variation) / 2, of two round normals in two dimensions
     radius = 2 * np.log(1.3**2) / (1 - 1 / 1.3**2)
@@ -215,21 +215,21 @@ def test_c2st_of_equal_and_scaled_samples():
 
 
 def test_local_c2st_finds_the_event_that_is_wrong():
-    """False-positive rate 5 %: the right posterior's two p-values above 1/40."""
+    """False-positive rate 10 %: the right posterior's two p-values above 1/20."""
     theta, draws, x = trial(Exact(), n=4000, n_draws=100)
     x = np.asarray(x)
     at = [int(np.argmin(np.abs(x[:, 0] - place))) for place in (-1.2, 1.2)]
 
     def test(draws):
         return c2st.local_c2st(
-            jax.random.key(15), theta, draws, x, at_draws=draws[at], at_data=x[at], n_trials=39, n_steps=100
+            jax.random.key(15), theta, draws, x, at_draws=draws[at], at_data=x[at], n_trials=19, n_steps=60
         )
 
-    assert np.all(test(draws).p_value > 0.025)
+    assert np.all(test(draws).p_value > 0.05)
     means, wrong = draws.mean(axis=1), x[:, 0] > 0
     draws[wrong] = means[wrong, None] + 1.8 * (draws[wrong] - means[wrong, None])
     found = test(draws)
-    assert found.p_value[1] == pytest.approx(1 / 40)
+    assert found.p_value[1] == pytest.approx(1 / 20)
     assert found.statistic[1] > 2 * found.statistic[0]
 
 
