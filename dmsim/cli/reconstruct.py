@@ -176,7 +176,7 @@ def _other_detector(provenance: dict[str, Any] | None, detector: Any, args: argp
     same = [detector, detector.without(*without)]
     if precision_of(detector) != "float32":  # records may be of the same detector in single precision
         same += [one.as_dtype(np.float32) for one in same]
-    if provenance.get("detector_sha256") in map(tree_sha256, same):
+    if provenance.get("detector_sha256") in [tree_sha256(one) for one in same]:
         return []
     name = provenance.get("detector")
     if not args.detector:
