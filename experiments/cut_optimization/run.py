@@ -64,9 +64,14 @@ class Judge:
 
 
 def compare(
-    config: dict[str, Any], seed: int, *, settings: Settings, only: list[str] | None = None
+    config: dict[str, Any],
+    seed: int,
+    *,
+    settings: Settings,
+    only: list[str] | None = None,
+    known: dict[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """All methods on one seed's events: set -> method -> numbers."""
+    """All methods on one seed's events: set -> method -> numbers. Only the gradient if others are known."""
     detector = dmsim.load_detector(config["detector"])
     expected, n = config["expected"], config["n_test"]
     data = samples.make(seed, config["n_tuning"], expected, detector, detector)
@@ -85,6 +90,10 @@ def compare(
         problem = Problem(random, cuts, data, objective, (), settings, tests["nominal"])
         parts = {t: Part(join(s, problem.cuts), problem.evaluator) for t, s in tests.items()}
         judge = Judge(problem, parts, seed, config["n_bootstrap"])
+        if known is not None:
+            row = _gradient(seed, problem, judge, data, tests["nominal"], known[name])
+            out[name] = known[name] | {"gradient": row}
+            continue
         out[name] = _methods(config, name, seed, problem, judge, data, tests["nominal"])
         print(f"seed {seed}, {name}: " + ", ".join(f"{m} {r['figure']:.3f}" for m, r in out[name].items()))
         sys.stdout.flush()
@@ -112,24 +121,6 @@ def _methods(config, name, seed, problem, judge, data, test) -> dict[str, Any]:
     rows = {"none": judge.row(lambda table: np.ones(len(table), bool), evaluations=0, cpu_s=0.0)}
     rows["defaults"] = judge.row(passes(vector.origin), evaluations=0, cpu_s=0.0)
 
-    tuned = tune(
-        jax.random.key(seed),
-        problem.cuts,
-        data,
-        problem.evaluator.objective,
-        held_out=test,
-        settings=problem.settings,
-    )
-    track = tuned.trajectory
-    rows["gradient"] = judge.row(
-        passes(tuned.values),
-        evaluations=tuned.n_gradients,
-        cpu_s=tuned.cpu_s,
-        soft_hard_gap=tuned.held_out.soft_hard_gap,
-        improved=tuned.improved,
-        parameters=dict(zip(tuned.names, tuned.values.tolist(), strict=True)),
-    )
-
     low, high = rivals.ranges(vector, problem.both.table)
     share = np.linspace(0, 1, budget["scan_points"])
     grid = [a + (b - a) * share for a, b in zip(low, high, strict=True)]
@@ -139,11 +130,34 @@ def _methods(config, name, seed, problem, judge, data, test) -> dict[str, Any]:
     rows["CMA-ES"] = of_search(
         rivals.cma_es(figure(), low, high, evaluations=budget["cma_evaluations"][name], seed=seed)
     )
-    rows["gradient"] |= _reached(figure(), track, problem, rows["scan converged"]["tuning_figure"])
+    rows["gradient"] = _gradient(seed, problem, judge, data, test, rows)
     if name == "curves":
         select, cpu_s = rivals.trees(problem.tuning.table, problem.validation.table, problem.evaluator)
         rows["boosted trees"] = judge.row(select, evaluations=0, cpu_s=cpu_s)
     return rows
+
+
+def _gradient(seed, problem, judge, data, test, rows) -> dict[str, Any]:
+    tuned = tune(
+        jax.random.key(seed),
+        problem.cuts,
+        data,
+        problem.evaluator.objective,
+        held_out=test,
+        settings=problem.settings,
+    )
+    track = tuned.trajectory
+    cuts = problem.vector.rebuild(tuned.values)
+    row = judge.row(
+        lambda table: np.asarray(hard(side_margins(cuts, table.columns))),
+        evaluations=tuned.n_gradients,
+        cpu_s=tuned.cpu_s,
+        soft_hard_gap=tuned.held_out.soft_hard_gap,
+        improved=tuned.improved,
+        parameters=dict(zip(tuned.names, tuned.values.tolist(), strict=True)),
+    )
+    figure = rivals.HardFigure(problem.evaluator, problem.vector, problem.both.table)
+    return row | _reached(figure, track, problem, rows["scan converged"]["tuning_figure"])
 
 
 def _reached(figure, track, problem, goal: float) -> dict[str, Any]:
@@ -169,6 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--figure", type=Path, help="PNG to draw")
     parser.add_argument("--seeds", type=int, nargs="*", help="those of the configuration if not given")
     parser.add_argument("--sets", nargs="*", choices=list(cut_sets.SETS), help="all if not given")
+    parser.add_argument("--gradient-again", action="store_true", help="only it, where the others are known")
     parser.add_argument("--tiny", action="store_true", help="seconds: shows that it runs, and nothing else")
     args = parser.parse_args(arguments)
     config = tomllib.loads(args.config.read_text())
@@ -186,10 +201,11 @@ def main(arguments: list[str] | None = None) -> int:
     for seed in args.seeds or config["seeds"]:
         path = args.out / f"seed_{seed}.json"
         done = json.loads(path.read_text()) if path.exists() else {}
-        wanted = [s for s in args.sets or cut_sets.SETS if s not in done]
+        again = args.gradient_again
+        wanted = [s for s in args.sets or cut_sets.SETS if (s in done) == again]
         if wanted:
             begin = time.process_time()
-            done |= compare(config, seed, settings=settings, only=wanted)
+            done |= compare(config, seed, settings=settings, only=wanted, known=done if again else None)
             path.write_text(json.dumps(done, indent=1) + "\n")
             print(f"seed {seed}: {time.process_time() - begin:.0f} CPU-s", flush=True)
     results = [json.loads(p.read_text()) for p in sorted(args.out.glob("seed_*.json"))]

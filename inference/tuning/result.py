@@ -26,7 +26,8 @@ class Settings:
         fractions: of the events to tune on, to choose on, and to quote on; the last is not divided off where
             held-out samples are given.
         steps_per_check: between two looks at hard cuts on the events to choose on, >= 1.
-        patience: steps without a better hard figure after which tuning stops, in its second half.
+        patience: steps without a better hard figure after which tuning stops, in its last quarter. Cuts of
+            earlier looks are not chosen: their softness still shifts them.
         n_bootstrap: draws behind each interval, > 1.
     """
 
@@ -38,7 +39,7 @@ class Settings:
     smoothness: float = 1e-5
     fractions: tuple[float, float, float] = (0.5, 0.25, 0.25)
     steps_per_check: int = 10
-    patience: int = 100
+    patience: int = 40
     n_bootstrap: int = 200
 
     def __post_init__(self):

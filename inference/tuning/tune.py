@@ -27,6 +27,7 @@ from inference.tuning.vector import Cuts
 _STIFFNESS = (
     10.0  # of the augmented Lagrangian, for a figure of 1 and relative excesses; multipliers do the rest
 )
+_LATE = 0.75  # share of the steps after which the softness no longer shifts thresholds by much
 _N_RESTORED = 5  # candidates that are brought to obey the constraints before the last choice
 
 
@@ -135,11 +136,11 @@ def _climb(key, problem: Problem, random, begin, resample, on_step) -> tuple[Tra
         looks.append(_look(problem, vectors, step, begin))
         recent = np.mean([look["validation"] for look in looks[-3:]], axis=0)
         now = float(np.nanmax(np.where(looks[-1]["obeyed"], recent, -np.inf)))
-        if now > best:
-            best, best_step = now, step
+        if now > best or step < _LATE * n:
+            best, best_step = max(now, best) if step >= _LATE * n else now, step
         if on_step is not None:
             on_step(step, n, best)
-        if step >= n or (step > n / 2 and step - best_step >= settings.patience):
+        if step >= n or step - best_step >= settings.patience:
             break
         if resample is not None and step > 0:
             problem.renew(resample(jax.random.fold_in(key, step)))
@@ -185,6 +186,7 @@ def _choose(problem: Problem, looks: Trajectory) -> Array:
     flat = looks.values.reshape(-1, len(vector))  # by look, then start
     vectors = vector.of_values(flat)
     figures = _smoothed(np.nan_to_num(looks.validation, nan=-np.inf, posinf=-np.inf))
+    figures[looks.step < _LATE * problem.settings.n_steps] = -np.inf
     order = np.argsort(-figures.reshape(-1), kind="stable")
     if all(isinstance(c, Bounds) for c in problem.constraints):
         return vectors[order[0]]
