@@ -34,7 +34,7 @@ def _mean(values: np.ndarray, form: str = ".3f") -> str:
     if not values.size or np.isnan(values).all():
         return ""
     error = values.std(ddof=1) / np.sqrt(values.size) if values.size > 1 else np.nan
-    return f"{values.mean():{form}}" + ("" if np.isnan(error) else f" ± {error:{form}}")
+    return f"{values.mean():{form}}" + ("" if np.isnan(error) else f" ± {error:{form.lstrip('+')}}")
 
 
 def table_of(results: Results) -> str:
