@@ -1,0 +1,126 @@
+"""Training: goes on bit for bit, compiles once, averages, and says so when it diverges."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+import inference
+from inference import flows, priors
+from inference.estimators import training
+from inference.estimators.networks import AbstractNetwork
+from inference.estimators.training import Schedule
+
+PRIOR = priors.Prior(
+    priors.Scalar("a", "mm", dist.Normal(0.0, 1.0)), priors.Scalar("b", "", dist.Uniform(-3.0, 3.0))
+)
+NPE = inference.NPE(PRIOR, flow=flows.Coupling(n_layers=1, width=8, n_blocks=1, n_bins=4))
+FRESH = inference.Budget(4 * 64 * 5, batch_size=64, n_validation=64, epoch_steps=5)
+FIXED = inference.Budget(640, n_passes=3, batch_size=64, n_validation=64)
+
+
+def observe(key, theta):
+    return theta + 0.5 * jax.random.normal(key, theta.shape)
+
+
+SIMULATE = priors.joint(PRIOR, observe)
+
+
+def weights(fit):
+    return np.asarray(training.weights_of(fit.posterior.network)[0])
+
+
+@pytest.mark.parametrize("budget", [FRESH, FIXED], ids=["fresh", "fixed"])
+def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, budget):
+    whole = NPE.fit(jax.random.key(0), SIMULATE, budget)
+    file = tmp_path / "training.npz"
+
+    def stop(history):
+        if len(history.steps) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        NPE.fit(jax.random.key(0), SIMULATE, budget, checkpoint=file, after_epoch=stop)
+    seen = []
+    gone_on = NPE.fit(
+        jax.random.key(0), SIMULATE, budget, checkpoint=file, after_epoch=lambda h: seen.append(len(h.steps))
+    )
+    assert seen[0] == 3
+    np.testing.assert_array_equal(weights(gone_on), weights(whole))
+    assert gone_on.history.training == whole.history.training
+    # must-fail twin: another key gives other weights, and the file is refused for it
+    assert not np.array_equal(weights(NPE.fit(jax.random.key(1), SIMULATE, budget)), weights(whole))
+    with pytest.raises(ValueError, match="is of another training: key"):
+        NPE.fit(jax.random.key(1), SIMULATE, budget, checkpoint=file)
+
+
+def test_a_second_fit_compiles_nothing():
+    NPE.fit(jax.random.key(0), SIMULATE, FRESH)
+    before = training.epoch_of_simulations._cached._cache_size()
+    other = inference.Budget(**{**vars(FRESH), "peak_rate": 3e-3, "n_simulations": 8 * 64 * 5})
+    NPE.fit(jax.random.key(1), SIMULATE, other)
+    assert training.epoch_of_simulations._cached._cache_size() == before
+
+
+@pytest.mark.parametrize("flow", [NPE.flow, flows.Autoregressive(n_layers=1, width=8, depth=1)])
+def test_networks_of_one_description_share_their_functions(flow):
+    from inference.estimators.data import Layout
+
+    npe = inference.NPE(PRIOR, flow=flow)
+    layout = Layout((("", (2,)),))
+    count = 0
+
+    def traced(network):
+        nonlocal count
+        count += 1
+        return training.weights_of(network)[0].sum()
+
+    import equinox as eqx
+
+    compiled = eqx.filter_jit(traced)
+    one, other = (float(compiled(npe.untrained(jax.random.key(i), layout))) for i in (0, 1))
+    assert count == 1
+    assert one != other
+
+
+def test_schedule_rises_and_falls():
+    schedule = Schedule(*(jnp.asarray(float(v)) for v in (1e-3, 10, 100, 0.99)))
+    rates = np.asarray(jax.vmap(schedule.rate)(jnp.arange(100)))
+    assert np.all(np.diff(rates[:9]) > 0)
+    assert np.all(np.diff(rates[11:]) < 0)
+    assert rates.max() == pytest.approx(1e-3, rel=1e-3)
+    assert rates[-1] < 1e-6
+
+
+class Spoiled(AbstractNetwork):
+    """Its loss is fine until its only weight has moved."""
+
+    weight: jax.Array
+
+    def loss(self, key, u, kind, x):
+        return jnp.where(self.weight < 1.0, jnp.nan, self.weight * jnp.ones(u.shape[0]))
+
+
+def test_diverging_training_is_one_clear_line():
+    data = training.Data(jnp.zeros((640, 2)), jnp.zeros(640, jnp.int32), jnp.zeros((640, 2)))
+    network = Spoiled(jnp.ones(()))
+    trainer = training.Trainer(network, FIXED, PRIOR, data, data)
+    with pytest.raises(
+        ValueError, match=r"training diverged: the loss is nan at step 1 \(it was 1 the step before\)"
+    ):
+        trainer.epoch(training.start(jax.random.key(0), network, FIXED))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_simulations": 100}, "n_simulations is 100: it must be at least two batches of 64"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"peak_rate": -1.0}, "peak_rate is -1.0: it must lie between 0 and 1"),
+        ({"averaging": 1.0}, "averaging is 1.0"),
+    ],
+)
+def test_impossible_budgets_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        inference.Budget(**{**vars(FRESH), **change})
