@@ -103,6 +103,7 @@ def peer(
             capture_output=True,
             text=True,
             env=environment,
+            cwd=folder,  # sbi writes logs where it runs
         )
         return json.loads(done.stdout.splitlines()[-1]), np.load(target)["draws"]
 
