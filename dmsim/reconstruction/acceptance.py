@@ -42,9 +42,7 @@ def lone_photon(electronics: Electronics) -> tuple[float, float]:
     """
     gains = np.unique(np.asarray(electronics.adc_per_pe))
     if len(gains) > 1:
-        raise ValueError(
-            f"electronics.gain has {len(gains)} values: must be one for all sensors here"
-        )
+        raise ValueError(f"electronics.gain has {len(gains)} values: must be one for all sensors here")
     return _lone_photon(float(gains[0]), *_others(electronics))
 
 
