@@ -95,6 +95,11 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="and baseline"):
         integrated_gradients(KEY, sample, DATA, {**DARK, "waveform": jnp.zeros(3)})
 
+
+@pytest.mark.slow
+def test_a_jump_has_no_shares():
+    """It is looked for with ever more nodes: a minute."""
+
     def jumping(key, x, n):
         return jnp.floor(x[:, None, :1] + 0.5) + jax.random.normal(key, (len(x), n, 1))
 
