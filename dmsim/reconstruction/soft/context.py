@@ -53,8 +53,8 @@ def decide(
         one, other = pieces.sum_pe(ga, a), pieces.sum_pe(b, gb)
         if inside:  # both have all of the piece: less what is beyond the boundary
             middle = (parts.end_ns[k] + parts.start_ns[k + 1]) / 2
-            one -= area_until(parts.end_ns[pieces.last[a]]) - area_until(middle)
-            other -= area_until(middle) - area_until(parts.start_ns[pieces.first[a]])
+            one -= area_until(float(parts.end_ns[pieces.last[a]])) - area_until(middle)
+            other -= area_until(middle) - area_until(float(parts.start_ns[pieces.first[a]]))
         duration = parts.end_ns[pieces.last[gb]] - parts.start_ns[pieces.first[ga]]
         m = margins.merge(settings.merging, gap, min(one, other), duration)
         scales = t.merge_gap_ns, t.merge_log10_area, t.duration_ns

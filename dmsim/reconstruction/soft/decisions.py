@@ -58,10 +58,9 @@ def any_within(
     """
     # of two hits as far inside, one at each edge, either may be the first: the slope is the mean of both
     number = jnp.arange(cell.shape[0])
-    return 0.5 * sum(
-        _any_in_order(chance[order], within[order], cell[order], n_cells)
-        for order in (jnp.lexsort((tie, -stop(within), cell)) for tie in (number, -number))
-    )
+    orders = [jnp.lexsort((tie, -stop(within), cell)) for tie in (number, -number)]
+    early, late = (_any_in_order(chance[order], within[order], cell[order], n_cells) for order in orders)
+    return 0.5 * (early + late)
 
 
 def _any_in_order(chance, within, cell, n_cells: int):
