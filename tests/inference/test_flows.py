@@ -11,6 +11,8 @@ from flowjax.bijections import RationalQuadraticSpline
 from inference import flows
 from inference.flows import spline
 
+pytestmark = pytest.mark.quick_compile
+
 EXACT = {
     "coupling": flows.Coupling(n_layers=2, width=8, n_blocks=1, n_bins=5),
     "autoregressive": flows.Autoregressive(n_layers=2, width=8, depth=1),
@@ -25,7 +27,7 @@ def perturbed(flow, size=0.06):
     return eqx.combine(moved, rest)
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("name", EXACT)
 def test_density_of_a_draw_is_that_of_its_noise(x64, name, size):
     flow = perturbed(EXACT[name].build(jax.random.key(0), size, 4))
