@@ -8,6 +8,7 @@ from dmsim.reconstruction.soft.reconstruct import Plan as Plan
 from dmsim.reconstruction.soft.reconstruct import SoftEvents as SoftEvents
 from dmsim.reconstruction.soft.reconstruct import SoftPeaks as SoftPeaks
 from dmsim.reconstruction.soft.reconstruct import evaluate as evaluate
+from dmsim.reconstruction.soft.reconstruct import peak_columns as peak_columns
 from dmsim.reconstruction.soft.reconstruct import places_of as places_of
 from dmsim.reconstruction.soft.reconstruct import plan as plan
 from dmsim.reconstruction.soft.reconstruct import reconstruct_soft as reconstruct_soft
