@@ -1,5 +1,6 @@
 """Cuts on what came before an event: its predecessors in time."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +50,14 @@ class _AfterLargeS2(AbstractCut):
         order = np.argsort(s2_time_ns, kind="stable")
         return self._since(time_ns.astype(np.int64), s2_time_ns[order], s2_pe[large][order])
 
+    @abstractmethod
     def _since(
         self,
         time_ns: Int[np.ndarray, "event"],
         s2_time_ns: Int[np.ndarray, "s2"],
         s2_pe: Float[np.ndarray, "s2"],
     ) -> Float[np.ndarray, "event"]:
-        raise NotImplementedError
+        """The variable of each event; large S2s come in the order of their times."""
 
 
 @cut_kind("time_veto")

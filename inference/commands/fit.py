@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inference.commands.progress import Bars
+
 if TYPE_CHECKING:
     from inference.band_fit import BandFit
 
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         DEFAULT_FREE if args.free is None else [name.strip() for name in args.free.split(",") if name.strip()]
     )
     free = default_free(detector, names)
-    with _Bars() as report:
+    with Bars() as report:
         result = fit_band(
             jax.random.key(args.seed),
             detector,
@@ -92,32 +94,6 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--events {args.events} is not in the range of 1000 to 10000000")
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"output {args.out} is a file: give a folder with --out")
-
-
-class _Bars:
-    """Progress bars of the steps of a fit, where somebody looks at them."""
-
-    def __enter__(self) -> _Bars:
-        import sys
-
-        self._progress, self._tasks = None, {}
-        if sys.stdout.isatty():
-            from rich.progress import Progress
-
-            self._progress = Progress(transient=True)
-            self._progress.start()
-        return self
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if self._progress is None:
-            return
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[what], completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
 
 
 def summarise(result: BandFit) -> dict[str, Any]:

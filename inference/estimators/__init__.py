@@ -8,7 +8,6 @@ from inference.estimators.nle import NLE
 from inference.estimators.npe import NPE
 from inference.estimators.nre import NRE
 from inference.estimators.posterior import AbstractPosterior, DirectPosterior
-from inference.estimators.refine import Refined
 from inference.estimators.sampled import SampledPosterior
 from inference.estimators.sequential import Round, fit_truncated
 from inference.estimators.training import Budget, History
@@ -27,7 +26,6 @@ __all__ = [
     "History",
     "Layout",
     "Loaded",
-    "Refined",
     "Round",
     "SampledPosterior",
     "fit_truncated",

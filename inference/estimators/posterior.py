@@ -12,8 +12,9 @@ from typing_extensions import override
 
 from inference.estimators.data import Layout
 from inference.estimators.networks import PosteriorNetwork
-from inference.estimators.refine import Refined, refine
+from inference.estimators.refine import refine
 from inference.priors import Prior
+from inference.sampling.importance import Refined
 
 _DRAWS_AT_ONCE = 65536  # a chunk's work space then stays at some 50 MB
 _ROWS_AT_ONCE = 16384

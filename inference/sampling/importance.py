@@ -98,25 +98,26 @@ def smooth(log_weights: Float[Array, "draw"]) -> Smoothed:
 
 
 class Refined(eqx.Module):
-    """Draws of a proposal with the weights that make them draws of the target."""
+    """Draws of a proposal with the weights that make them draws of the target; of one event or of a batch."""
 
-    draws: Float[Array, "draw parameter"]
-    log_weights: Float[Array, "draw"]  # Pareto-smoothed, normalised
-    efficiency: Float[Array, ""]  # effective draws a draw, of the raw weights
-    pareto_k: Float[Array, ""]
-    log_evidence: Float[Array, ""]  # of the raw weights; of density and proposal as given
-    log_evidence_error: Float[Array, ""]  # standard deviation
-    n_invalid: Int[Array, ""]  # draws whose density is NaN: they have no weight
+    draws: Float[Array, "*batch draw parameter"]
+    log_weights: Float[Array, "*batch draw"]  # Pareto-smoothed, normalised
+    efficiency: Float[Array, "*batch"]  # effective draws a draw, of the raw weights
+    pareto_k: Float[Array, "*batch"]
+    log_evidence: Float[Array, "*batch"]  # of the raw weights; of density and proposal as given
+    log_evidence_error: Float[Array, "*batch"]  # standard deviation
+    n_invalid: Int[Array, "*batch"]  # draws whose density is NaN: they have no weight
 
-    def mean(self) -> Float[Array, "parameter"]:
+    def mean(self) -> Float[Array, "*batch parameter"]:
         """Weighted mean. Gradient: exact."""
-        return jnp.exp(self.log_weights) @ self.draws
+        return jnp.einsum("...d,...dp->...p", jnp.exp(self.log_weights), self.draws)
 
-    def std(self) -> Float[Array, "parameter"]:
+    def std(self) -> Float[Array, "*batch parameter"]:
         """Weighted standard deviation. Gradient: exact."""
-        return jnp.sqrt(jnp.exp(self.log_weights) @ (self.draws - self.mean()) ** 2)
+        squares = (self.draws - self.mean()[..., None, :]) ** 2
+        return jnp.sqrt(jnp.einsum("...d,...dp->...p", jnp.exp(self.log_weights), squares))
 
-    def resample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n parameter"]:
+    def resample(self, key: PRNGKeyArray, n: int) -> Float[Array, "*batch n parameter"]:
         """Equally probable draws, some of them repeated, in random order.
 
         Args:
@@ -125,6 +126,9 @@ class Refined(eqx.Module):
 
         Gradient: in the draws alone.
         """
+        if self.log_weights.ndim > 1:
+            keys = jax.random.split(key, self.log_weights.shape[0])
+            return jax.vmap(lambda event, k: event.resample(k, n))(self, keys)
         key_offset, key_order = jax.random.split(key)
         at = (jnp.arange(n) + jax.random.uniform(key_offset)) / n
         edges = jnp.cumsum(jnp.exp(self.log_weights))

@@ -10,6 +10,7 @@ import synthetic_run
 from dmsim.io.strax_folders import FolderWriter, endtime_ns
 
 LIMIT_MB = 2_000
+JOIN_MB = 15  # assumed: the code of the join itself, loaded after the last chunk
 
 
 def write_chunks(folder, raw, n_chunks):
@@ -42,4 +43,5 @@ def test_memory_does_not_grow_with_the_chunks(seconds, n_chunks, tmp_path):
     assert last <= LIMIT_MB
     early = memory[n_chunks // 3]
     kept = (n_chunks - 1 - n_chunks // 3) * raw["data"].nbytes / 1e6  # by a process that lets go of nothing
-    assert last - early <= 0.6 * kept
+    assert memory[-1] - early <= kept / 3
+    assert last - early <= kept / 3 + JOIN_MB
