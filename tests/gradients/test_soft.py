@@ -1,8 +1,8 @@
 """The soft reading's gradients: against its own differences, and against the hard chain under jitter.
 
 On one fixed plan of the records of `soft_records`, in double precision. The second reference is the hard
-chain itself, run at thresholds shifted by the quantiles of the logistic law: d/dT of its mean is
-mean(metric x tanh(noise / 2)) / tau, the score of that law. No random numbers are drawn.
+chain itself, run at shifted thresholds: d/dT of its mean under logistic noise is the sum of its jumps, each
+times the density of the noise that makes it. No random numbers are drawn.
 """
 
 import jax
@@ -17,7 +17,9 @@ from dmsim.reconstruction.settings import replaced
 
 # a wide gap temperature would make every hit a peak of its own
 WARM = replaced(soft.Temperature().scaled(3.0), gap=1.0, duration_ns=500.0)
-N_NODES = 200
+N_NODES = 100
+FURTHEST = 9.0  # beyond it are 1e-4 of the logistic law
+DEPTH = 5  # halvings of a cell with a jump: to 0.003 of the noise's scale on either side
 
 # no decision of the chain depends on them here, or what they decide is held; said in the docs
 WITHOUT = {
@@ -213,23 +215,36 @@ def gap_scales(plan):
     return dict(zip(event[gaps].tolist(), b.gap_tau_ns[gaps].tolist(), strict=True))
 
 
-def under_jitter(reading, settings, direction, metric, which, scale, *, n_nodes):
-    """d/dT of the mean of a hard metric under logistic noise on the thresholds along a direction."""
-    quantile = (np.arange(n_nodes) + 0.5) / n_nodes
-    noise = np.log(quantile / (1 - quantile))
+def under_jitter(settings, direction, metric, which, scale, *, n_nodes):
+    """d/dT of the mean of a hard metric under logistic noise on the thresholds along a direction.
+
+    The metric is a count: a jump by J at noise x moves the mean by J times the law's density at x. Jumps are
+    looked for between nodes and narrowed down: quantiles of the law would lie far apart in its tail.
+    """
     numbers = hard_pairs if metric == "has_pair" else lambda s: hard(s)[0]
-    steps = scale * noise
-    if which == "gap":  # gaps no longer than both extensions are refused
-        c = settings.clustering
-        shortest = float(c.left_extension_ns) + float(c.right_extension_ns) + 1
-        steps = np.maximum(steps, shortest - float(c.gap_ns))
-    # nor are thresholds below 0, where the metrics are those at 0
-    moved = [
-        jax.tree.map(lambda x, d: max(x, 0.0) if d else x, shifted(settings, direction, step), direction)
-        for step in steps
-    ]
-    found = np.array([numbers(at)[metric] for at in moved])
-    return np.mean(found * np.tanh(noise / 2)) / scale
+
+    def found(noise):
+        step = scale * noise
+        if which == "gap":  # gaps no longer than both extensions are refused
+            c = settings.clustering
+            step = max(step, float(c.left_extension_ns) + float(c.right_extension_ns) + 1 - float(c.gap_ns))
+        # nor are thresholds below 0, where the metrics are those at 0
+        moved = shifted(settings, direction, step)
+        return float(numbers(jax.tree.map(lambda x, d: max(x, 0.0) if d else x, moved, direction))[metric])
+
+    def jumps(low, high, at_low, at_high, depth):
+        if at_low == at_high:
+            return 0.0
+        middle = (low + high) / 2
+        if depth == 0:
+            return (at_high - at_low) / (2 * np.cosh(middle / 2)) ** 2
+        at = found(middle)
+        return jumps(low, middle, at_low, at, depth - 1) + jumps(middle, high, at, at_high, depth - 1)
+
+    nodes = np.linspace(-FURTHEST, FURTHEST, n_nodes)
+    values = [found(noise) for noise in nodes]
+    cells = zip(nodes[:-1], nodes[1:], values[:-1], values[1:], strict=True)
+    return sum(jumps(*cell, DEPTH) for cell in cells) / scale
 
 
 def both_gradients(reading, leaves, metric, which, others, *, n_nodes):
@@ -251,9 +266,7 @@ def both_gradients(reading, leaves, metric, which, others, *, n_nodes):
         scale = scales[1]
         one = metric.endswith("event 1")
         parts = [(f"n_peaks of event {e}", tau) for e, tau in scales.items() if e == 1 or not one]
-    reference = sum(
-        under_jitter(reading, settings, direction, part, which, at, n_nodes=n_nodes) for part, at in parts
-    )
+    reference = sum(under_jitter(settings, direction, part, which, at, n_nodes=n_nodes) for part, at in parts)
     ours = float(reading.along(settings, only, reading.data, (direction, reading.still[1]))[metric])
     return ours, reference, scale
 
@@ -298,14 +311,12 @@ def test_table_of_gradients_beside_those_of_the_hard_chain(reading):
     rows, wrong = [], []
     cases = [((leaf,), metric, which, others) for leaf, metric, which, others in CASES] + MORE
     for leaves, metric, which, others in cases:
-        ours, reference, scale = both_gradients(reading, leaves, metric, which, others, n_nodes=400)
+        ours, reference, scale = both_gradients(reading, leaves, metric, which, others, n_nodes=200)
         differ = 100 * (ours / reference - 1)
         rows.append(
             f"| {leaves[0]} | {metric} | {ours * scale:.4f} | {reference * scale:.4f} | {differ:.1f} |"
         )
-        # a known excess: why it grew from 1.7 % with the sum around hits is not found yet
-        most = 5.0 if which == "goodness" else 2.0
-        if not (abs(reference) * scale > 0.01 and abs(differ) <= most):
+        if not (abs(reference) * scale > 0.01 and abs(differ) <= 2.0):
             wrong.append(rows[-1])
     print("\n".join(["| setting | of | soft | hard | differ [%] |", "|---|---|---|---|---|", *rows]))
     assert not wrong
