@@ -1,5 +1,12 @@
-"""Write docs/reference/gradients.md from the checks: `python tests/gradients/make_table.py`."""
+"""Write docs/reference/gradients.md from the checks.
 
+    python tests/gradients/make_table.py
+    python tests/gradients/make_table.py --cost
+
+With --cost only the section on what a gradient costs is measured, and the rest of the page is kept.
+"""
+
+import argparse
 import re
 import subprocess
 import sys
@@ -130,8 +137,9 @@ COST = """
 
 `python benchmarks/gradients.py`: the value and gradient in all float leaves of the detector (reverse mode)
 over the forward run, xenonnt with everything that the preset has, 10 keV electron recoils, on one pinned
-core. Memory is the peak of a process of its own beyond what it has with the detector loaded, its programs
-compiled before.
+core. Times are medians of pairs of a forward run and a gradient, one after the other; the ratio is that of
+the pairs, with their range. Memory is the peak of a process of its own beyond what it has with the detector
+loaded, its programs compiled before.
 
 {table}
 """
@@ -152,12 +160,21 @@ def cost() -> str:
 
 def main() -> None:
     """Run all plans and write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cost", action="store_true", help="measure the cost only, and keep the rest")
+    args = parser.parse_args()
+    path = Path(__file__).parents[2] / "docs" / "reference" / "gradients.md"
+    if args.cost:
+        page, title, _ = path.read_text().partition(COST.lstrip().partition("\n")[0])
+        if not title:
+            parser.error(f"{path} has no section on costs: write the whole page")
+        path.write_text(page + cost().lstrip())
+        return
     page = HEAD.format(version=jax.__version__)
     for level, plan in levels.PLANS.items():
         print(f"{level}: {plan.n_events:,} events", file=sys.stderr, flush=True)
         page += section(level, plan)
-    page += cost()
-    Path(__file__).parents[2].joinpath("docs", "reference", "gradients.md").write_text(page)
+    path.write_text(page + cost())
 
 
 if __name__ == "__main__":
