@@ -12,7 +12,8 @@ from dmsim.reconstruction import margins
 from dmsim.reconstruction.classify import classify
 from dmsim.reconstruction.host import splitting as host
 from dmsim.reconstruction.settings import Settings, Splitting
-from dmsim.reconstruction.soft import decisions, measure, pairing
+from dmsim.reconstruction.soft import boundaries as chances
+from dmsim.reconstruction.soft import decisions, pairing, splitting
 from dmsim.reconstruction.soft.segments import product_before
 from dmsim.reconstruction.soft.temperature import Temperature
 from dmsim.records import Signal
@@ -102,10 +103,10 @@ def test_goodness_of_split_is_that_of_the_hard_search(x64, half):
     offset = np.arange(7) * wave.shape[1]
     goodness, cut = host.natural_breaks(offset[:-1], offset[1:], whole.reshape(-1), half)
     n = jnp.full(6, wave.shape[1])
-    ours = decisions.goodness_of_split(jnp.asarray(wave), n, jnp.asarray(cut), jnp.asarray(float(half)))
+    ours = splitting.goodness_of_split(jnp.asarray(wave), n, jnp.asarray(cut), jnp.asarray(float(half)))
     np.testing.assert_allclose(ours, goodness, rtol=1e-5)
     assert not np.allclose(
-        decisions.goodness_of_split(jnp.asarray(wave), n, jnp.asarray(cut + 1), jnp.asarray(float(half))),
+        splitting.goodness_of_split(jnp.asarray(wave), n, jnp.asarray(cut + 1), jnp.asarray(float(half))),
         goodness,
         rtol=1e-5,
     )
@@ -117,7 +118,7 @@ def test_local_minimum_is_that_of_the_hard_search(x64):
     offset = np.arange(7) * wave.shape[1]
     minimum, side, first = host.minimum_and_sides(offset[:-1], offset[1:], whole.reshape(-1), 3)
     cut = np.array([15, 18, 20, 22, 25, 28])
-    ours = decisions._minimum_and_side(
+    ours = splitting._minimum_and_side(
         jnp.asarray(wave), jnp.full(6, wave.shape[1]), jnp.asarray(cut), jnp.asarray(3.0)
     )
     for value, reference in zip(ours, (minimum, side), strict=True):
@@ -129,8 +130,8 @@ def test_split_and_merge_are_steps_when_cold(x64):
     s = SETTINGS.splitting
     common = {"area_pe": jnp.sum(wave, axis=1), "rise_ns": jnp.full(6, 60.0), "dt": 10}
     args = (wave, jnp.full(6, 60), jnp.array([15, 18, 20, 22, 25, 28]))
-    cold, warm = (decisions.split(s, t, *args, **common) for t in (COLD, WARM))
-    goodness = decisions.goodness_of_split(*args, jnp.asarray(7.0))
+    cold, warm = (splitting.split(s, t, *args, **common) for t in (COLD, WARM))
+    goodness = splitting.goodness_of_split(*args, jnp.asarray(7.0))
     hard = margins.split(s, np.asarray(goodness), np.asarray(common["area_pe"]), 60.0) > 0
     np.testing.assert_array_equal(cold, hard)
     assert 0 < hard.sum() < 6
@@ -146,7 +147,7 @@ def test_split_and_merge_are_steps_when_cold(x64):
 
 def test_one_level_of_splitting_gives_its_pieces():
     wave = jnp.asarray(pulses()[5], jnp.float32)
-    chance, pieces = decisions.split_level(
+    chance, pieces = splitting.split_level(
         SETTINGS.splitting, WARM, wave, 28, rise_ns=jnp.asarray(60.0), dt=10
     )
     assert 0.9 < float(chance) <= 1
@@ -238,7 +239,7 @@ def test_one_merge_joins_over_all_its_boundaries_or_none(x64):
             for a, b in zip([0, *[k + 1 for k in ends]], [*ends, 5], strict=True):
                 expected[a, b] += chance
     certain = 5  # stands for the ends of all data
-    table = measure.after_merging(
+    table = chances.after_merging(
         *(jnp.array([*x, last]) for x, last in ((cut, 0), (merged, 0), (merge, -1)))
     )
     inner = np.full((len(runs), 5), certain)
@@ -250,15 +251,15 @@ def test_one_merge_joins_over_all_its_boundaries_or_none(x64):
         n_samples=np.ones(len(runs), int),
     )  # fmt: skip
     boundaries = SimpleNamespace(merge=np.array([*merge, -1]))
-    found = measure.runs(
+    found = chances.runs(
         SETTINGS, SimpleNamespace(candidates=candidates, boundaries=boundaries), None,
         SimpleNamespace(sees=jnp.zeros((len(runs), 2))), table,
     )  # fmt: skip
     np.testing.assert_allclose(found.probability, [expected[r] for r in runs], rtol=1e-12)
     # twin: a merge for each boundary
-    alone = measure.after_merging(table.before_merging, jnp.array([*merged, 0]), jnp.arange(6))
+    alone = chances.after_merging(table.before_merging, jnp.array([*merged, 0]), jnp.arange(6))
     each = SimpleNamespace(merge=np.arange(6))
-    apart = measure.runs(
+    apart = chances.runs(
         SETTINGS, SimpleNamespace(candidates=candidates, boundaries=each), None,
         SimpleNamespace(sees=jnp.zeros((len(runs), 2))), alone,
     )  # fmt: skip
