@@ -279,7 +279,7 @@ class Peaks(eqx.Module):
     decile_ns: Float[np.ndarray, "peak 11"]  # when 0, 10, .. 100 % of the area have come, from its start
     width_ns: Float[np.ndarray, "peak 11"]  # that the central 0, 10, .. 100 % of the area take
     goodness_of_split: Float[np.ndarray, "peak"]  # largest of natural breaks, 0 to 1; NaN: not searched
-    n_saturated: Int[np.ndarray, "peak"]
+    n_saturated: Int[np.ndarray, "peak"]  # samples at the digitiser's floor; mode "compat": channels
     signal: Int[np.ndarray, "peak"]  # `Signal`
     x_mm: Float[np.ndarray, "peak"]  # NaN for peaks other than S2
     y_mm: Float[np.ndarray, "peak"]

@@ -97,6 +97,7 @@ def peak_dtype(n_channels: int, *, extra: bool = False) -> np.dtype:
         fields += [
             ("event", "<i8"),
             ("n_sensors", "<i4"),
+            ("n_saturated", "<i4"),
             ("area_top", "<f4"),
             ("center_time_ns", "<f4"),
             ("decile_ns", "<f4", N_WIDTHS),

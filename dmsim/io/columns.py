@@ -97,7 +97,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("decile_ns", "float", "ns", "when 0, 10, .. 100 % of the area have come", is_list=True),
         Column("width_ns", "float", "ns", "that the central 0, 10, .. 100 % of the area take", is_list=True),
         Column("goodness_of_split", "float", "1", "of natural breaks, largest; NaN: not searched"),
-        Column("n_saturated", "int32", "1", "samples at the digitiser's floor"),
+        Column("n_saturated", "int32", "1", "samples at the digitiser's floor; mode compat: channels"),
         Column("signal", "int8", "code", _SIGNALS),
         Column("x_mm", "float", "mm", "position, NaN unless S2"),
         Column("y_mm", "float", "mm", "position, NaN unless S2"),

@@ -10,7 +10,7 @@ from dmsim.io.strax_records import whole_numbers
 from dmsim.records import Peaks
 from dmsim.strax_layout import N_WAVEFORM, N_WIDTHS, POSITION_FIELDS, peak_dtype
 
-_EXTRA = ("event", "n_sensors", "area_top", "center_time_ns", "decile_ns", *POSITION_FIELDS)
+_EXTRA = ("event", "n_sensors", "n_saturated", "area_top", "center_time_ns", "decile_ns", *POSITION_FIELDS)
 
 
 def _sampling(length_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -25,8 +25,9 @@ def peaks_to_strax(peaks: Peaks, *, extra: bool = True) -> np.ndarray:
     """Peaks in strax's layout.
 
     With the extra fields nothing of a float32 `Peaks` is lost. Without them the event number, the position,
-    the number of sensors and fractions of a ns of the centre are, and deciles are rounded. What `Peaks` does
-    not hold is zero (waveforms, saturated_channel) or -1 (channels, gaps).
+    the number of sensors, that of saturated samples and fractions of a ns of the centre are, and deciles are
+    rounded. What `Peaks` does not hold is zero (waveforms, saturated_channel) or -1 (channels, gaps, and
+    n_saturated_channels where some sample is saturated).
 
     Args:
         peaks: sorted by time.
@@ -47,13 +48,14 @@ def peaks_to_strax(peaks: Peaks, *, extra: bool = True) -> np.ndarray:
     out["width"] = peaks.width_ns
     out["area_decile_from_midpoint"] = peaks.decile_ns - peaks.median_time_ns[:, None]
     out["max_goodness_of_split"] = peaks.goodness_of_split
-    out["n_saturated_channels"] = whole_numbers("n_saturated", np.asarray(peaks.n_saturated), "<i2")
+    # `Peaks` counts samples, not channels
+    out["n_saturated_channels"] = np.where(np.asarray(peaks.n_saturated) > 0, -1, 0)
     out["tight_coincidence"] = whole_numbers("tight_coincidence", np.asarray(peaks.tight_coincidence), "<i2")
     for name in ("channel", "max_gap", "max_diff", "min_diff", "first_channel", "last_channel"):
         out[name] = -1
     if extra:
         out["area_top"] = peaks.area_top_pe
-        for name in ("event", "n_sensors", "center_time_ns", "decile_ns", *POSITION_FIELDS):
+        for name in ("event", "n_sensors", "n_saturated", "center_time_ns", "decile_ns", *POSITION_FIELDS):
             out[name] = getattr(peaks, name)
     return out
 
@@ -61,8 +63,8 @@ def peaks_to_strax(peaks: Peaks, *, extra: bool = True) -> np.ndarray:
 def peaks_from_strax(array: np.ndarray) -> Peaks:
     """Peaks from strax's layout, with or without our extra fields.
 
-    Without them: event -1, positions NaN, n_sensors counts channels with area, and the top area and the
-    centre come from strax's rounded fields.
+    Without them: event -1, positions NaN, n_sensors counts channels with area, n_saturated is the number of
+    saturated channels, and the top area and the centre come from strax's rounded fields.
     """
     names = set(array.dtype.names or ())
     has_extra = set(_EXTRA) <= names
@@ -94,7 +96,7 @@ def peaks_from_strax(array: np.ndarray) -> Peaks:
         goodness_of_split=(
             array["max_goodness_of_split"].copy() if "max_goodness_of_split" in names else nan.copy()
         ),
-        n_saturated=array["n_saturated_channels"].astype(np.int32),
+        n_saturated=array["n_saturated" if has_extra else "n_saturated_channels"].astype(np.int32),
         signal=array["type"].astype(np.int32),
         **{name: array[name].copy() if has_extra else nan.copy() for name in POSITION_FIELDS},
     )

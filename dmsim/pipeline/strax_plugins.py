@@ -176,7 +176,7 @@ def _last_silence(raw: np.ndarray, start_ns: int, end_ns: int, quiet: int) -> in
 class DmsimPeaks(_Configured, strax.Plugin):
     """Peaks, classified, with S2s joined and placed: strax's fields, and our own behind them."""
 
-    __version__ = "1.0.0"
+    __version__ = "1.1.0"
     depends_on = ("dmsim_raw_records",)
     provides = ("dmsim_peaks",)
     data_kind = "dmsim_peaks"

@@ -311,7 +311,15 @@ def test_peaks_that_strax_wrote(tmp_path, random):
     context = strax.Context(storage=[strax.DataDirectory(str(tmp_path))], register=[Peaks])
     context.make("run_3", "peaks", progress_bar=False)
     found = strax_peaks.read_peaks(find_folder(tmp_path, "peaks"))
-    lost = ("event", "n_sensors", "area_top_pe", "center_time_ns", "decile_ns", *POSITION_FIELDS)
+    lost = (
+        "event",
+        "n_sensors",
+        "n_saturated",
+        "area_top_pe",
+        "center_time_ns",
+        "decile_ns",
+        *POSITION_FIELDS,
+    )
     assert_same(found, peaks, except_for=lost)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import equinox as eqx
 import numpy as np
 import pytest
@@ -119,10 +121,27 @@ def test_peaks_round_trip(seed):
     assert_same(strax_peaks.peaks_from_strax(array), peaks)
 
 
+def test_saturated_samples_are_not_counted_as_channels(random):
+    """More of them than strax's 16 bits hold, as of a muon."""
+    peaks = random_peaks(random, n=3)
+    peaks = replace(peaks, n_saturated=np.array([0, 7, 200_000], np.int32))
+    array = strax_peaks.peaks_to_strax(peaks)
+    assert array["n_saturated_channels"].tolist() == [0, -1, -1]
+    assert strax_peaks.peaks_from_strax(array).n_saturated.tolist() == [0, 7, 200_000]
+
+
 def test_peaks_without_extra_fields_keep_what_strax_has(random):
     peaks = random_peaks(random)
     found = strax_peaks.peaks_from_strax(strax_peaks.peaks_to_strax(peaks, extra=False))
-    lost = ("event", "n_sensors", "area_top_pe", "center_time_ns", "decile_ns", *POSITION_FIELDS)
+    lost = (
+        "event",
+        "n_sensors",
+        "n_saturated",
+        "area_top_pe",
+        "center_time_ns",
+        "decile_ns",
+        *POSITION_FIELDS,
+    )
     assert_same(found, peaks, except_for=lost)
     np.testing.assert_allclose(found.area_top_pe, peaks.area_top_pe, rtol=1e-6)
     np.testing.assert_allclose(found.center_time_ns, peaks.center_time_ns, atol=0.5)
