@@ -10,9 +10,9 @@ from dmsim.detector import Detector
 from dmsim.io.reconstruction import read_reconstruction
 from dmsim.io.records_input import RecordsInput
 from dmsim.plot.event import Decision, EventView
-from dmsim.plot.waveforms import WaveForm
+from dmsim.plot.waveforms import WaveForm, summed_samples
 from dmsim.reconstruction import margins
-from dmsim.reconstruction.settings import Settings, settings_from
+from dmsim.reconstruction.settings import Classification, Settings, settings_from
 from dmsim.records import Events, Peaks, Signal
 
 _COLUMNS = ["", "time [µs]", "area [PE]", "rise [ns]", "top", "sensors", "at once", "split", "class"]
@@ -44,7 +44,7 @@ def event_view(
     is_stream = settings.get("events") == "triggered"
     if is_stream:
         end_ns = peaks.time_ns + peaks.length_ns
-        mine = np.flatnonzero((peaks.time_ns < events.end_ns[row]) & (end_ns > events.start_ns[row]))
+        mine = np.flatnonzero((peaks.time_ns >= events.start_ns[row]) & (end_ns <= events.end_ns[row]))
     else:
         mine = np.flatnonzero(peaks.event == number)
     read = _span if is_stream else _numbered
@@ -89,9 +89,8 @@ def _numbered(detector: Detector, source: RecordsInput, events: Events, row: int
         mine = np.asarray(records.event) == place
         begin_ns = 0 if records.event_time_ns is None else int(records.event_time_ns[place])
         time_ns = begin_ns + np.asarray(records.start_sample)[mine].astype(np.int64) * records.sample_ns
-        return _summed(
-            detector, time_ns - zero_ns, np.asarray(records.length)[mine], np.asarray(records.data)[mine]
-        )
+        columns = (np.asarray(getattr(records, name))[mine] for name in ("channel", "length", "data"))
+        return _summed(detector, time_ns - zero_ns, *columns)
     raise ValueError(f"{source.folder} has no records of event {number}")
 
 
@@ -103,72 +102,84 @@ def _span(detector: Detector, source: RecordsInput, events: Events, row: int, ze
         if records.n_records and records.time_ns[0] >= last:
             break
         parts.append(records.take(np.flatnonzero((records.time_ns < last) & (records.end_ns > first))))
-    time_ns, length, data = (
-        np.concatenate([getattr(p, n) for p in parts]) for n in ("time_ns", "length", "data")
-    )
-    return _summed(detector, time_ns - zero_ns, length, data)
+    names = ("time_ns", "channel", "length", "data")
+    time_ns, *columns = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    return _summed(detector, time_ns - zero_ns, *columns)
 
 
-def _summed(detector: Detector, time_ns: np.ndarray, length: np.ndarray, data: np.ndarray) -> WaveForm:
+def _summed(
+    detector: Detector, time_ns: np.ndarray, channel: np.ndarray, length: np.ndarray, data: np.ndarray
+) -> WaveForm:
     """Time of each sample from the first peak [ns], and the sensors' sum [PE a sample]."""
     if not time_ns.size:
         return np.zeros(1), np.zeros(1)
     electronics = detector.electronics
-    dt = electronics.sample_ns
-    column = np.arange(data.shape[1])
-    first = int(time_ns.min())
-    place = ((time_ns - first) // dt)[:, None] + column
-    kept = column < length[:, None]
-    pe = (electronics.baseline_adc - data[kept].astype(np.float64)) / float(electronics.adc_per_pe)
-    total = np.bincount(place[kept], pe)
+    dt, first = electronics.sample_ns, int(time_ns.min())
+    start = (time_ns - first) // dt
+    total = summed_samples(detector, start, channel, length, data, baseline_adc=electronics.baseline_adc)
     return first + np.arange(total.size) * float(dt), total
 
 
 def _decisions(
     settings: Settings, peaks: Peaks, names: list[str], start_ns: np.ndarray
 ) -> list[list[Decision]]:
-    """The cells of the table for each peak."""
+    """The cells of the table for each peak: held against what an S1, or what an S2 must have.
+
+    An unknown peak is held against an S2 if it rises slowly enough for one and too slowly for an S1.
+    """
     cuts = settings.classification
-    total = peaks.area_pe.astype(np.float64)
-    top = peaks.area_top_pe / np.where(total != 0, total, np.nan)
-    columns = {
-        "area_pe": total,
-        "area_fraction_top": top,
-        "rise_time_ns": peaks.rise_time_ns.astype(np.float64),
-        "n_sensors": peaks.n_sensors,
-        "tight_coincidence": peaks.tight_coincidence,
-    }
-    margin = margins.classes(cuts, **columns)
+    area, rise = peaks.area_pe.astype(np.float64), peaks.rise_time_ns.astype(np.float64)
+    top = peaks.area_top_pe / np.where(area != 0, area, np.nan)
+    margin = margins.classes(
+        cuts, area_pe=area, area_fraction_top=top, rise_time_ns=rise,
+        n_sensors=peaks.n_sensors, tight_coincidence=peaks.tight_coincidence,
+    )  # fmt: skip
     passed = margins.passed(margin)
-    threshold = margins.split_threshold(settings.splitting, total, columns["rise_time_ns"])
+    small = passed.small > 0
+    fast = np.where(small, passed.s1_rise_small, passed.s1_rise_large) > 0
+    slowest_ns = rise + np.where(small, margin.s1_rise_small, margin.s1_rise_large)
+    unknown = peaks.signal == int(Signal.UNKNOWN)
+    as_s2 = (peaks.signal == int(Signal.S2)) | (unknown & (passed.s2_rise > 0) & ~fast)
+    threshold = margins.split_threshold(settings.splitting, area, rise)
     rows = []
     for i in range(len(peaks)):
-        slow = bool(passed.s2_rise[i])
-        bound = columns["rise_time_ns"][i] - margin.s2_rise[i]
-        small = peaks.area_pe[i] < cuts.s2_small_area_pe
-        least = (cuts.s2_min_coincidence if small else None) if slow else cuts.s1_min_coincidence
-        at_once = passed.s2_coincidence[i] if slow else passed.s1_coincidence[i]
+        if as_s2[i]:
+            cells = _s2_cells(cuts, peaks, passed, i, rise[i] - margin.s2_rise[i], top[i])
+        else:
+            bound = f"{rise[i]:.0f} ({'<' if small[i] else '<='} {slowest_ns[i]:.0f})"
+            cells = [
+                Decision(f"{area[i]:,.1f}", None),
+                Decision(bound, bool(fast[i])),
+                Decision(f"{top[i]:.2f}", None),
+                Decision(f"{peaks.n_sensors[i]}", None),
+                Decision(
+                    f"{peaks.tight_coincidence[i]} (>= {cuts.s1_min_coincidence})",
+                    bool(passed.s1_coincidence[i]),
+                ),
+            ]
         goodness = peaks.goodness_of_split[i]
         rows.append(
             [
                 Decision(names[i], None),
                 Decision(f"{start_ns[i] / 1e3:.2f}", None),
-                Decision(f"{total[i]:,.1f}", bool(passed.s2_area[i]) if slow else None),
-                Decision(f"{columns['rise_time_ns'][i]:.0f} ({'>' if slow else '<='} {bound:.0f})", None),
-                Decision(
-                    f"{top[i]:.2f}" + (f" (> {cuts.s2_min_area_fraction_top:g})" if slow else ""),
-                    bool(passed.s2_top[i]) if slow else None,
-                ),
-                Decision(
-                    f"{peaks.n_sensors[i]}" + (f" (>= {cuts.s2_min_sensors})" if slow else ""),
-                    bool(passed.s2_sensors[i]) if slow else None,
-                ),
-                Decision(
-                    f"{peaks.tight_coincidence[i]}" + (f" (>= {least})" if least is not None else ""),
-                    bool(at_once) if least is not None else None,
-                ),
+                *cells,
                 Decision("" if np.isnan(goodness) else f"{goodness:.2f} (< {threshold[i]:.2f})", None),
                 Decision(Signal(int(peaks.signal[i])).name.lower(), None),
             ]
         )
     return rows
+
+
+def _s2_cells(
+    cuts: Classification, peaks: Peaks, passed: margins.ClassMargins, i: int, fastest_ns: float, top: float
+) -> list[Decision]:
+    """Area, rise, top, sensors and coincidence of a peak, held against what an S2 must have."""
+    needs = not passed.s2_large[i]
+    at_once = f"{peaks.tight_coincidence[i]}" + (f" (>= {cuts.s2_min_coincidence})" if needs else "")
+    return [
+        Decision(f"{peaks.area_pe[i]:,.1f} (>= {cuts.s2_min_area_pe:g})", bool(passed.s2_area[i])),
+        Decision(f"{peaks.rise_time_ns[i]:.0f} (> {fastest_ns:.0f})", bool(passed.s2_rise[i])),
+        Decision(f"{top:.2f} (> {cuts.s2_min_area_fraction_top:g})", bool(passed.s2_top[i])),
+        Decision(f"{peaks.n_sensors[i]} (>= {cuts.s2_min_sensors})", bool(passed.s2_sensors[i])),
+        Decision(at_once, bool(passed.s2_coincidence[i]) if needs else None),
+    ]

@@ -1,7 +1,7 @@
 """The waveform of one event, summed over sensors."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, Num
 from matplotlib.axes import Axes
 
 from dmsim.detector import Detector
@@ -29,15 +29,41 @@ def summed_waveform(detector: Detector, records: RawRecords, event: int) -> Wave
     rows = np.flatnonzero(np.asarray(records.event) == event)
     if not rows.size:
         raise ValueError(f"event {event} has no records: there is no waveform to draw")
-    data = np.asarray(records.data[rows])
-    start, length = np.asarray(records.start_sample[rows]), np.asarray(records.length[rows])
+    start, channel, length, data = (
+        np.asarray(getattr(records, name)[rows]) for name in ("start_sample", "channel", "length", "data")
+    )
+    total = summed_samples(detector, start, channel, length, data, baseline_adc=records.baseline_adc)
+    return (start.min() + np.arange(total.size)) * float(records.sample_ns), total
+
+
+def summed_samples(
+    detector: Detector,
+    start_sample: Int[np.ndarray, "record"],
+    channel: Int[np.ndarray, "record"],
+    length: Int[np.ndarray, "record"],
+    data: Num[np.ndarray, "record sample"],
+    *,
+    baseline_adc: int,
+) -> Float[np.ndarray, "sample"]:
+    """The sensors' sum [PE a sample], from the first sample of all records to the last.
+
+    Args:
+        detector: gives the PE of an ADC count in each sensor; those without gain or efficiency add nothing.
+        start_sample: of each record, one at least.
+        channel: of each record.
+        length: valid samples of each record.
+        data: ADC counts, negative-going.
+        baseline_adc: what they are counted from.
+    """
+    sensors = detector.light.sensors
+    adc_per_pe = np.broadcast_to(np.asarray(detector.electronics.adc_per_pe, np.float64), sensors.n_sensors)
+    live = (adc_per_pe > 0) & (np.asarray(sensors.efficiency) > 0)
+    pe_per_adc = np.where(live, 1 / np.where(live, adc_per_pe, 1.0), 0.0)
     column = np.arange(data.shape[1])
-    first = int(start.min())
-    place = start[:, None] - first + column
+    place = (start_sample - start_sample.min())[:, None] + column
     kept = column < length[:, None]
-    pe = (records.baseline_adc - data) / float(detector.electronics.adc_per_pe)
-    total = np.bincount(place[kept], pe[kept], minlength=int((start + length).max()) - first)
-    return (first + np.arange(total.size)) * float(records.sample_ns), total
+    pe = (baseline_adc - data.astype(np.float64)) * pe_per_adc[channel][:, None]
+    return np.bincount(place[kept], pe[kept])
 
 
 def draw_event(
