@@ -6,6 +6,7 @@ from dmsim.detector import Detector
 from dmsim.reconstruction.acceptance import lost_charge_per_lone_hit
 from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.soft import layout as lay
+from dmsim.reconstruction.soft import trees
 from dmsim.reconstruction.soft.atoms import REACH
 from dmsim.reconstruction.soft.found import Found
 from dmsim.reconstruction.soft.structure import Structure
@@ -53,7 +54,10 @@ def arrays_of(
     rows = _Rows(found)
     n_boundaries = lay.room(len(edges.gap) + 1)
     number = {run: i for i, run in enumerate(structure.runs)}
-    candidates, starts, ends = _candidates(found, structure, rows, t, n_boundaries)
+    mother = trees.mothers(edges.node, structure.splits.mother)
+    in_tree = mother >= 0
+    in_tree[mother[in_tree]] = True
+    candidates, starts, ends = _candidates(found, structure, rows, t, n_boundaries, in_tree)
     begin_ns = candidates.time_ns - candidates.pad * dt
     end_ns = candidates.time_ns + candidates.length_ns + candidates.pad_after * dt
     overlaps = _overlaps(found, rows, begin_ns, end_ns)
@@ -64,7 +68,8 @@ def arrays_of(
     node_candidate = np.array([number[structure.node_runs[n]] for n in node_used], np.int64)
     cut = (structure.splits.cut_ns[node_used] - candidates.time_ns[node_candidate]) // dt
     nodes = lay.Nodes(node_candidate, cut)
-    boundaries = _boundaries(structure, number, node_number, starts[1], ends[1])
+    boundaries = _boundaries(structure, number, node_number, starts[1], ends[1], mother, in_tree)
+    slots = trees.slots_of(structure.runs, mother, n_boundaries - 1)
     n_cand = lay.room(len(structure.runs))
     heads = _heads(found, rows)
     n_samples = lay.room(int(candidates.n_samples.max(initial=16)))
@@ -80,7 +85,8 @@ def arrays_of(
         members=lay.padded(members, lay.room(len(members.hit)), time_ns=-1e9),
         candidates=lay.padded(candidates, n_cand, left=n_boundaries - 1, right=n_boundaries - 1,
                               inner=n_boundaries - 1, event=-1),
-        boundaries=lay.padded(boundaries, n_boundaries, node=-1, gap_ns=1.0, merge=-1),
+        boundaries=lay.padded(boundaries, n_boundaries, node=-1, mother=-1, gap_ns=1.0, merge=-1),
+        slots=lay.padded(slots, n_cand, boundary=n_boundaries - 1, up=slots.up.shape[1]),
         nodes=lay.padded(nodes, lay.room(len(nodes.cut))),
         events=_events(parts.event, structure.runs, candidates.event, records.n_events),
         pe_per_count=counts,
@@ -95,6 +101,7 @@ def arrays_of(
         n_top=sensors.n_top,
         n_events=records.n_events,
         n_atoms=lay.room(int(of_event)),
+        n_levels=int(trees.depths(mother).max(initial=0)),
         dt=dt,
         baseline_adc=table.baseline_adc,
         lost_pe=lost_charge_per_lone_hit(detector.electronics),
@@ -134,7 +141,9 @@ def _heads(found: Found, rows: _Rows) -> lay.Heads:
     )
 
 
-def _candidates(found: Found, structure: Structure, rows: _Rows, t: Temperature, n_boundaries: int):
+def _candidates(
+    found: Found, structure: Structure, rows: _Rows, t: Temperature, n_boundaries: int, in_tree: np.ndarray
+):
     parts, edges, hits = structure.atoms, structure.edges, found.hits
     dt = found.table.dt
     first = np.array([run[0] for run in structure.runs], np.int64)
@@ -150,7 +159,7 @@ def _candidates(found: Found, structure: Structure, rows: _Rows, t: Temperature,
     gaps: list[list[tuple[int, int]]] = []
     cut = edges.joined | (edges.certain & edges.mergeable)
     for i, of in enumerate(inner):
-        inner_rows[i, : len(of)] = of
+        inner_rows[i, : len(of)] = np.where(in_tree[of], n_boundaries - 1, of)
         out = [
             ((parts.end_ns[k] - begin[i]) // dt, (parts.start_ns[k + 1] - begin[i]) // dt)
             for k in of
@@ -249,7 +258,7 @@ def _members(
     return members, rows.places(channel, largest), channel.astype(np.int64)
 
 
-def _boundaries(structure: Structure, number, node_number, starts, ends) -> lay.Boundaries:
+def _boundaries(structure: Structure, number, node_number, starts, ends, mother, in_tree) -> lay.Boundaries:
     edges, gaps, parts = structure.edges, structure.gaps, structure.atoms
     n = len(edges.gap)
     gap = np.maximum(edges.gap, 0)
@@ -268,7 +277,8 @@ def _boundaries(structure: Structure, number, node_number, starts, ends) -> lay.
         certain=edges.certain, is_gap=has & ~edges.certain, gap_ns=of_gap(gaps.gap_ns, 1.0),
         duration_ns=of_gap(gaps.duration_ns, 0.0), gap_tau_ns=of_gap(gaps.tau_ns, 0.0),
         gap_end=ends[:-1] if n else ends[:0], gap_start=starts[1:] if n else starts[:0],
-        node=np.where(edges.node >= 0, node_number[edges.node], -1), mergeable=edges.mergeable,
+        node=np.where(edges.node >= 0, node_number[edges.node], -1), mother=mother, in_tree=in_tree,
+        mergeable=edges.mergeable,
         merge=edges.left, merge_gap_ns=edges.merge_gap_ns.astype(float), merge_duration_ns=duration,
         before=before, after=after,
     )  # fmt: skip

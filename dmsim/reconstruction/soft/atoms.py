@@ -67,41 +67,60 @@ class Splits(NamedTuple):
     end_ns: np.ndarray
     cut_ns: np.ndarray
     hard: np.ndarray
+    mother: np.ndarray  # number of the split that makes the waveform; -1: it is a window
+
+    @classmethod
+    def none(cls) -> "Splits":
+        """Of no waveform."""
+        nothing = np.zeros(0, np.int64)
+        return cls(nothing, nothing, nothing, nothing > 0, nothing)
+
+
+def chance(margin, scale, *, at_zero: bool = False) -> np.ndarray:
+    """`relax.decide` without JAX."""
+    if float(scale) == 0:
+        return np.where(margin >= 0 if at_zero else margin > 0, 1.0, 0.0)
+    return 1 / (1 + np.exp(-np.clip(margin / float(scale), -60, 60)))
 
 
 def splits_of(settings: Splitting, t: Temperature, windows: Windows, waveforms: Waveforms, dt: int) -> Splits:
-    """Follow the hard recursion, and keep the best boundary of what is not split, too, if it is plausible."""
+    """Follow the recursion into every piece that plausibly is there."""
     begin: np.ndarray = np.asarray(waveforms.offset[:-1], np.int64)
     end: np.ndarray = np.asarray(waveforms.offset[1:], np.int64)
     total = np.asarray(waveforms.total, np.int64)
     before = np.append(0, np.cumsum(total))
     parent: np.ndarray = np.arange(len(begin))
+    mother = np.full(len(begin), -1)
+    there, hard = np.ones(len(begin)), np.ones(len(begin), bool)  # probability; in the hard reading
     half = max(round(float(settings.filter_wing_ns) / dt), 0)
-    rows = []
+    rows, n = [], 0
     for _ in range(settings.max_iterations if settings.search != "none" else 0):
         area = (before[end] - before[begin]) * waveforms.scale
         enough = margins.split_area(settings, area)
         tried = (enough >= -REACH * float(t.split_area_pe)) & (end - begin > 1)
-        begin, end, parent, area, enough = (x[tried] for x in (begin, end, parent, area, enough))
+        columns = begin, end, parent, mother, there, hard, area, enough
+        begin, end, parent, mother, there, hard, area, enough = (x[tried] for x in columns)
         if not len(begin):
             break
         margin, cut, scale = _search(settings, t, begin, end, total, area, half, dt, waveforms.scale)
-        hard = (margin > 0) & (enough >= 0)
-        keep = ((margin > -REACH * scale) | hard) & (cut > 0)
+        hard = hard & (margin > 0) & (enough >= 0)
+        there = there * chance(margin, scale) * chance(enough, t.split_area_pe, at_zero=True)
+        keep = (hard | (there >= LEAST)) & (cut > 0)
         offset, start = waveforms.offset[parent], windows.start_ns[parent]
-        rows.append(
-            np.stack([start + (x - offset) * dt for x in (begin, end, begin + cut)] + [hard])[:, keep]
-        )
-        split = hard & (cut > 0)
-        middle = (begin + cut)[split]
-        begin, end = np.append(begin[split], middle), np.append(middle, end[split])
-        parent = np.append(parent[split], parent[split])
+        times = [start + (x - offset) * dt for x in (begin, end, begin + cut)]
+        rows.append(np.stack([*times, hard, mother])[:, keep])
+        number = n + np.arange(keep.sum())
+        n += len(number)
+        middle = (begin + cut)[keep]
+        begin, end = np.append(begin[keep], middle), np.append(middle, end[keep])
+        parent, there, hard = (np.tile(x[keep], 2) for x in (parent, there, hard))
+        mother = np.tile(number, 2)
     if not rows:
-        nothing = np.zeros(0, np.int64)
-        return Splits(nothing, nothing, nothing, nothing > 0)
-    start, end, cut, hard = np.concatenate(rows, axis=1)
+        return Splits.none()
+    start, end, cut, hard, mother = np.concatenate(rows, axis=1)
     order = np.argsort(cut, kind="stable")
-    return Splits(start[order], end[order], cut[order], hard[order] > 0)
+    place = np.append(np.argsort(order), -1)  # -1 stays -1
+    return Splits(start[order], end[order], cut[order], hard[order] > 0, place[mother[order]])
 
 
 def _search(settings, t, begin, end, total, area_pe, half, dt, scale):

@@ -8,12 +8,14 @@ from jaxtyping import Array, Float, Int
 from dmsim import relax
 from dmsim.reconstruction import margins
 from dmsim.reconstruction.settings import Settings
-from dmsim.reconstruction.soft import decisions
+from dmsim.reconstruction.soft import decisions, trees
 from dmsim.reconstruction.soft.layout import Layout, Static
 from dmsim.reconstruction.soft.measure import Measured
 from dmsim.reconstruction.soft.segments import product_before
 from dmsim.reconstruction.soft.splitting import split
 from dmsim.reconstruction.soft.temperature import Temperature
+
+_NONE = 1e-12  # probability
 
 
 class Cuts(NamedTuple):
@@ -30,8 +32,8 @@ class Cuts(NamedTuple):
 
 def cuts(
     settings: Settings, t: Temperature, layout: Layout, static: Static, of: Measured, starts, ends
-) -> Cuts:
-    """Probability of each boundary."""
+) -> tuple[Cuts, trees.Chances]:
+    """Probability of each boundary; and what those of trees depend on each other by."""
     b, dt = layout.boundaries, static.dt
     gap_ns = b.gap_ns - dt * (starts[b.gap_start] + ends[b.gap_end])
     apart = relax.decide(margins.gap(settings.clustering, gap_ns), t.gap * b.gap_tau_ns)
@@ -51,8 +53,8 @@ def cuts(
         settings.splitting, t, wave, n, jnp.maximum(cut, 1),
         area_pe=jnp.sum(raw, axis=1), rise_ns=of.rise_ns[candidate], dt=dt,
     )  # fmt: skip
-    stay = stay * jnp.where(b.node >= 0, 1 - chance[b.node], 1.0)
-    before = jnp.where(b.certain, 1.0, 1 - stay)
+    whole = jnp.where(b.node >= 0, 1 - chance[b.node], 1.0)
+    opened, closed = (jnp.where(b.certain, 1.0, 1 - x) for x in (stay * whole, stay))
 
     s1, s2, _ = of.chance
     one, other = b.before[:, 0], b.after[:, 0]
@@ -72,7 +74,9 @@ def cuts(
         duration_ns=b.merge_duration_ns,
     )
     merged = jnp.where(b.mergeable, willing * allowed, 0.0)
-    return after_merging(before, merged, b.merge)
+    chances = trees.Chances(opened, closed, merged)
+    before = trees.marginal(chances, b.mother, static.n_levels)
+    return after_merging(before, merged, b.merge), chances
 
 
 def after_merging(
@@ -105,8 +109,22 @@ class Runs(NamedTuple):
     unmerged: Float[Array, "peak"]  # that no boundary inside was cut and joined again, if it exists
 
 
-def runs(settings: Settings, layout: Layout, static: Static, of: Measured, cut: Cuts) -> Runs:
-    """Candidates exist where both their ends are cut and nothing inside is."""
+def runs(
+    settings: Settings,
+    layout: Layout,
+    of: Measured,
+    cut: Cuts,
+    chances: trees.Chances | None = None,
+) -> Runs:
+    """Candidates exist where both their ends are cut and nothing inside is.
+
+    Args:
+        settings: resolved.
+        layout: of the candidates.
+        of: what was measured of them.
+        cut: of the boundaries.
+        chances: of those in trees; None: nothing is split within a split.
+    """
     c = layout.candidates
     certain = cut.final.shape[0] - 1  # the last boundary stands for an end of all data
     free, final, given = (chance.at[certain].set(1.0) for chance in cut)
@@ -119,12 +137,23 @@ def runs(settings: Settings, layout: Layout, static: Static, of: Measured, cut: 
     inside = c.inner != certain
     stay = jnp.where(inside, 1 - cut_at(c.inner, c.left[:, None]), 1.0)
     plain = jnp.where(inside, 1 - free[c.inner], 1.0)
-    some = stay > 0
-    unmerged = jnp.prod(jnp.where(some, plain / jnp.where(some, stay, 1.0), 0.0), axis=1)
+    begin, end, between = final[c.left], cut_at(c.right, c.left), jnp.prod(stay, axis=1)
+    unmerged = jnp.prod(_ratio(plain, stay), axis=1)
+    if chances is not None:
+        joint = trees.joint(chances, layout.slots)
+        unmerged = unmerged * _ratio(trees.joint(chances, layout.slots, unmerged=True), joint)
+        left, right = (layout.boundaries.in_tree[k] for k in (c.left, c.right))
+        # the ends in trees are in `joint`: given that it begins there, without that
+        between = between * jnp.where(left, _ratio(joint, begin), joint)
+        end = jnp.where(right, 1.0, end)
     # groups of hits in too few sensors are dropped; a piece of a split is of a group that was not
     whole = c.left_soft & c.right_soft
-    enough = decisions.at_least(of.sees, settings.clustering.min_sensors)
-    weight = jnp.prod(stay, axis=1) * cut_at(c.right, c.left)
-    enough = jnp.where(whole, enough, 1.0)
-    weight = jnp.where(c.n_samples > 0, weight, 0.0)
-    return Runs(final[c.left] * weight * enough, enough, weight, unmerged)
+    enough = jnp.where(whole, decisions.at_least(of.sees, settings.clustering.min_sensors), 1.0)
+    weight = jnp.where(c.n_samples > 0, between * end, 0.0)
+    return Runs(begin * weight * enough, enough, weight, unmerged)
+
+
+def _ratio(part: Float[Array, "..."], whole: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Of probabilities; 0 where the whole has none to speak of: a slope of the ratio would overflow."""
+    some = whole > _NONE
+    return jnp.where(some, part / jnp.where(some, whole, 1.0), 0.0)

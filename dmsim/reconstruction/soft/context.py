@@ -59,7 +59,7 @@ def decide(
         m = margins.merge(settings.merging, gap, min(one, other), duration)
         scales = t.merge_gap_ns, t.merge_log10_area, t.duration_ns
         edges.merged[k] = possible * np.prod(
-            [_chance(x, s, at_zero=True) for x, s in zip(m, scales, strict=True)]
+            [atoms.chance(x, s, at_zero=True) for x, s in zip(m, scales, strict=True)]
         )
     return edges._replace(merged=np.clip(edges.merged, 0, 1))
 
@@ -107,21 +107,14 @@ def _running_area(windows: Windows, waveforms: Waveforms, dt: int) -> Callable[[
     return lambda time_ns: float(running[np.searchsorted(end_ns, time_ns, side="right")])
 
 
-def _chance(margin, scale, *, at_zero=False) -> np.ndarray:
-    """`relax.decide` without JAX."""
-    if float(scale) == 0:
-        return np.where(margin >= 0 if at_zero else margin > 0, 1.0, 0.0)
-    return 1 / (1 + np.exp(-np.clip(margin / float(scale), -60, 60)))
-
-
 def _cut_chance(settings, t, gaps: atoms.Gaps, splits: atoms.Splits, edges: Edges) -> np.ndarray:
     c = settings.clustering
     scale = float(t.gap)
     stay = np.ones(len(edges.gap))
     for k, (gap, node) in enumerate(zip(edges.gap, edges.node, strict=True)):
         if gap >= 0:
-            stay[k] *= 1 - _chance(gaps.gap_ns[gap] - float(c.gap_ns), scale * gaps.tau_ns[gap])
-            stay[k] *= 1 - _chance(gaps.duration_ns[gap] - float(c.max_duration_ns), t.duration_ns)
+            stay[k] *= 1 - atoms.chance(gaps.gap_ns[gap] - float(c.gap_ns), scale * gaps.tau_ns[gap])
+            stay[k] *= 1 - atoms.chance(gaps.duration_ns[gap] - float(c.max_duration_ns), t.duration_ns)
         if node >= 0:
             stay[k] *= 0.0 if splits.hard[node] else 0.5  # the soft reading says it exactly
     return np.where(edges.certain, 1.0, 1 - stay)

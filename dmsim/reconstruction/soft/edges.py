@@ -7,6 +7,7 @@ import numpy as np
 from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.soft import atoms
 from dmsim.reconstruction.soft.found import Found
+from dmsim.reconstruction.soft.trees import depths
 
 
 class Atoms(NamedTuple):
@@ -54,6 +55,7 @@ def edges_of(settings: Settings, found: Found, gaps: atoms.Gaps, splits: atoms.S
             for s in np.split(np.arange(len(begin)), np.flatnonzero(np.diff(segment)) + 1)
         ]
     )[segment]
+    depth = depths(splits.mother)
     rows, edges = [], []
     previous = -1
     for block in np.flatnonzero(enough):
@@ -68,7 +70,7 @@ def edges_of(settings: Settings, found: Found, gaps: atoms.Gaps, splits: atoms.S
                 low, high = hits.end_ns[reach_hit[gap]], hits.time_ns[gap + 1]
                 inside = np.flatnonzero((splits.cut_ns >= low) & (splits.cut_ns <= high))
                 if len(inside):
-                    node = inside[np.argmax(splits.hard[inside])]
+                    node = inside[np.lexsort((depth[inside], ~splits.hard[inside]))[0]]
                     hard = hard or splits.hard[node]
             edges.append((gap, node, certain, hard))
             if node >= 0 and splits.hard[node]:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dmsim import ragged
+from dmsim.reconstruction.soft.trees import Slots
 
 
 class Heads(NamedTuple):
@@ -69,7 +70,7 @@ class Candidates(NamedTuple):
     last_place: Int[Any, "peak"]  # last sample, in `Layout.ends`
     left: Int[Any, "peak"]  # boundary before it; `Layout.n_boundaries`: certain
     right: Int[Any, "peak"]
-    inner: Int[Any, "peak inner"]  # boundaries inside, which are not cut; padded with the certain one
+    inner: Int[Any, "peak inner"]  # boundaries inside, of no tree; padded with the certain one
     excluded: Int[Any, "peak gap 2"]  # samples of gaps that a merged peak leaves out; (0, 0): none
     first_atom: Int[Any, "peak"]  # in the event
     last_atom: Int[Any, "peak"]
@@ -86,6 +87,8 @@ class Boundaries(NamedTuple):
     gap_end: Int[Any, "boundary"]  # hit before the gap, in `Layout.ends`
     gap_start: Int[Any, "boundary"]  # hit after it, in `Layout.starts`
     node: Int[Any, "boundary"]  # in `Nodes`; -1: no split
+    mother: Int[Any, "boundary"]  # boundary whose split makes the waveform; -1: none
+    in_tree: Bool[Any, "boundary"]  # it has a mother, or is one
     mergeable: Bool[Any, "boundary"]
     merge: Int[Any, "boundary"]  # number of the merge that decides about it; neighbours may share one
     merge_gap_ns: Float[Any, "boundary"]
@@ -122,6 +125,7 @@ class Layout(NamedTuple):
     candidates: Candidates
     boundaries: Boundaries
     nodes: Nodes
+    slots: Slots  # of the trees; of no width if nothing is split within a split
     events: EventTable
     pe_per_count: Float[Any, "sensor"]
     held_wave_pe: Float[Any, "peak sample"]  # what restored samples add; one zero if there are none
@@ -136,6 +140,7 @@ class Static(NamedTuple):
     n_top: int
     n_events: int
     n_atoms: int  # of the event with most
+    n_levels: int  # of splits within splits; 0: none
     dt: int
     baseline_adc: int
     lost_pe: float  # a lone hit stands for

@@ -94,8 +94,8 @@ def _classes(measured, run):
 def _evaluate(data, settings: Settings, t: Temperature, layout: Layout, static: Static):
     """All that does not need a place."""
     measured, _, starts, ends = measure(data, settings, t, layout, static)
-    cut = cuts(settings, t, layout, static, measured, starts, ends)
-    run = runs(settings, layout, static, measured, cut)
+    cut, chances = cuts(settings, t, layout, static, measured, starts, ends)
+    run = runs(settings, layout, measured, cut, chances if static.n_levels else None)
     top = jnp.sum(measured.area_per_channel_pe[:, : static.n_top], axis=1)
     twentieth = measured.twentieth_ns
     given = relax.decide(top - settings.position.min_area_pe, t.position_pe, at_zero=True)
@@ -225,11 +225,17 @@ def evaluate(
 
 
 def peak_columns(
-    plan: Plan, detector: Detector, data, *, settings=None, temperature=None
+    plan: Plan, data: Float[Array, "record sample"], *, settings: Settings, temperature: Temperature
 ) -> dict[str, Float[Array, "peak ..."]]:
-    """Columns of `SoftPeaks` but x and y, with padding; no places, no events. Gradient: as `evaluate`."""
-    settings, t = (settings or Settings()).resolved(detector), temperature_of(temperature)
-    return _evaluate(jnp.asarray(data, float), settings, t, plan.layout, plan.static)[1]
+    """Columns of `SoftPeaks` but x and y, with padding; no places, no events. Gradient: as `evaluate`.
+
+    Args:
+        plan: of the same records; only its arrays and sizes are read.
+        data: samples [ADC].
+        settings: resolved.
+        temperature: of each decision.
+    """
+    return _evaluate(jnp.asarray(data, float), settings, temperature, plan.layout, plan.static)[1]
 
 
 def _fit(detector: Detector, settings: Settings, columns) -> Places:

@@ -46,7 +46,7 @@ def structure_of(detector: Detector, records: RawRecords, settings: Settings, t:
     if not len(hits.time_ns):
         nothing = np.zeros(0, np.int64)
         gaps = atoms.Gaps(*([nothing] * 7))
-        return Structure(found, gaps, atoms.Splits(*([nothing] * 4)), Atoms(*([nothing] * 7)),
+        return Structure(found, gaps, atoms.Splits.none(), Atoms(*([nothing] * 7)),
                          Edges(*([nothing] * 13)), [], [], None, nothing > 0)  # fmt: skip
     gaps = atoms.gaps_of(settings, t, hits, found.event)
     waveforms = integrate(found.table, found.pulses, found.gains, windows)

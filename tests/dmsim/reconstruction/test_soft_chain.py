@@ -120,6 +120,38 @@ def test_readings_of_a_near_gap_share_its_probability(detector, records):
     np.testing.assert_allclose(np.sum(soft.probability * soft.area_pe), peaks.area_pe.sum(), rtol=5e-3)
 
 
+def test_what_is_split_again_goes_with_its_split(detector):
+    """Three bumps: a half of the S2 splits at once, if the S2 does."""
+    random, photons = np.random.default_rng(5), []
+    for time_ns in (500_000, 502_300, 505_600):
+        photons += s2(random, detector, 0, time_ns, 200, 0.0, 0.0, 350.0)
+    three = records_of(detector, photons, n_events=1)
+
+    def at(level):
+        changes = {"splitting": dict.fromkeys(("s1_threshold", "s2_threshold"), (level, level))}
+        changes["merging"] = {"max_duration_ns": 0.0}
+        settings = Settings().resolved(detector)
+        return replaced(settings, **{k: replaced(getattr(settings, k), **v) for k, v in changes.items()})
+
+    goodness = replaced(soft_reading.Temperature().scaled(0.0), goodness=0.02)
+    levels = np.arange(0.15, 1.0, 0.005)
+    hard = np.array([len(find_peaks(detector, three, settings=at(level))) for level in levels])
+    assert (np.diff(hard) < -1).any()
+    jump = levels[1:][np.diff(hard) < -1][-1]
+    area_pe = find_peaks(detector, three).area_pe.sum()
+    for level in (jump - 0.01, jump + 0.01):
+        # the hard number under jitter of all thresholds at once, from where it jumps
+        passed = 1 / (1 + np.exp((level - levels[1:] + 0.0025) / 0.02))
+        expected = hard[-1] - np.sum(np.diff(hard) * passed)
+        plan = soft_reading.plan(detector, three, settings=at(level), temperature=goodness)
+        found = soft_reading.peak_columns(
+            plan, detector, three.data, settings=at(level), temperature=goodness
+        )
+        p = np.asarray(found["probability"])
+        np.testing.assert_allclose(np.sum(p * found["area_pe"]), area_pe, rtol=1e-3)
+        np.testing.assert_allclose(p.sum(), expected, rtol=0.03)
+
+
 def test_records_without_hits_have_no_peaks(detector):
     records = records_of(detector, [(0, 5, 1000.0, 0.02)], n_events=2, threshold=0)
     soft, events = reconstruct_soft(detector, records)

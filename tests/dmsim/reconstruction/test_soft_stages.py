@@ -12,8 +12,8 @@ from dmsim.reconstruction import margins
 from dmsim.reconstruction.classify import classify
 from dmsim.reconstruction.host import splitting as host
 from dmsim.reconstruction.settings import Settings, Splitting
-from dmsim.reconstruction.soft import boundaries as chances
-from dmsim.reconstruction.soft import decisions, pairing, splitting
+from dmsim.reconstruction.soft import boundaries as chances_of
+from dmsim.reconstruction.soft import decisions, pairing, splitting, trees
 from dmsim.reconstruction.soft.segments import product_before
 from dmsim.reconstruction.soft.temperature import Temperature
 from dmsim.records import Signal
@@ -239,7 +239,7 @@ def test_one_merge_joins_over_all_its_boundaries_or_none(x64):
             for a, b in zip([0, *[k + 1 for k in ends]], [*ends, 5], strict=True):
                 expected[a, b] += chance
     certain = 5  # stands for the ends of all data
-    table = chances.after_merging(
+    table = chances_of.after_merging(
         *(jnp.array([*x, last]) for x, last in ((cut, 0), (merged, 0), (merge, -1)))
     )
     inner = np.full((len(runs), 5), certain)
@@ -251,16 +251,64 @@ def test_one_merge_joins_over_all_its_boundaries_or_none(x64):
         n_samples=np.ones(len(runs), int),
     )  # fmt: skip
     boundaries = SimpleNamespace(merge=np.array([*merge, -1]))
-    found = chances.runs(
-        SETTINGS, SimpleNamespace(candidates=candidates, boundaries=boundaries), None,
+    found = chances_of.runs(
+        SETTINGS, SimpleNamespace(candidates=candidates, boundaries=boundaries),
         SimpleNamespace(sees=jnp.zeros((len(runs), 2))), table,
     )  # fmt: skip
     np.testing.assert_allclose(found.probability, [expected[r] for r in runs], rtol=1e-12)
     # twin: a merge for each boundary
-    alone = chances.after_merging(table.before_merging, jnp.array([*merged, 0]), jnp.arange(6))
+    alone = chances_of.after_merging(table.before_merging, jnp.array([*merged, 0]), jnp.arange(6))
     each = SimpleNamespace(merge=np.arange(6))
-    apart = chances.runs(
-        SETTINGS, SimpleNamespace(candidates=candidates, boundaries=each), None,
+    apart = chances_of.runs(
+        SETTINGS, SimpleNamespace(candidates=candidates, boundaries=each),
         SimpleNamespace(sees=jnp.zeros((len(runs), 2))), alone,
     )  # fmt: skip
     assert not np.allclose(apart.probability, [expected[r] for r in runs], rtol=0.1)
+
+
+def test_a_piece_is_split_only_if_there_is_one(x64):
+    """Runs between splits within splits, some of which a gap may cut, too, against all outcomes."""
+    mother = np.array([1, 3, 1, -1, 3])
+    opened, merged = np.array([0.7, 0.6, 0.3, 0.8, 0.4]), np.array([0.2, 0.3, 0.0, 0.1, 0.5])
+    closed = np.array([0.0, 0.1, 0.0, 0.8, 0.0])
+    runs = [(a, b) for a in range(6) for b in range(a, 6)]
+    expected, whole = dict.fromkeys(runs, 0.0), dict.fromkeys(runs, 0.0)
+    for cuts in itertools.product([0, 1], repeat=5):
+        p = np.where([k < 0 or cuts[k] for k in mother], opened, closed)
+        for joins in itertools.product([0, 1], repeat=5):
+            chance = np.prod(np.where(cuts, p, 1 - p)) * np.prod(np.where(joins, merged, 1 - merged))
+            ends = [k for k in range(5) if cuts[k] and not joins[k]]
+            for a, b in zip([0, *[k + 1 for k in ends]], [*ends, 5], strict=True):
+                expected[a, b] += chance
+                whole[a, b] += chance * (not any(cuts[a:b]))
+    certain = 5
+    chances = trees.Chances(*(jnp.array([*x, last]) for x, last in ((opened, 1), (closed, 1), (merged, 0))))
+    node = np.arange(5)
+    np.testing.assert_array_equal(trees.mothers(node, mother), mother)
+    # a split that is at no boundary is passed over
+    np.testing.assert_array_equal(trees.mothers(np.array([0, -1, 2, 3, 4]), mother), [3, -1, 3, -1, 3])
+    slots = trees.slots_of(runs, mother, certain)
+    above = jnp.array([*mother, -1])
+    cut = chances_of.after_merging(
+        trees.marginal(chances, above, int(trees.depths(mother).max())), chances.merged, jnp.arange(6)
+    )
+    candidates = SimpleNamespace(
+        left=np.array([a - 1 if a else certain for a, _ in runs]), right=np.array([b for _, b in runs]),
+        inner=np.full((len(runs), 1), certain), left_soft=np.zeros(len(runs), bool),
+        right_soft=np.zeros(len(runs), bool), n_samples=np.ones(len(runs), int),
+    )  # fmt: skip
+    in_tree = np.array([True] * 5 + [False])
+    layout = SimpleNamespace(
+        candidates=candidates, slots=slots, boundaries=SimpleNamespace(merge=np.arange(6), in_tree=in_tree)
+    )
+    found = chances_of.runs(SETTINGS, layout, SimpleNamespace(sees=jnp.zeros((len(runs), 2))), cut, chances)
+    np.testing.assert_allclose(found.probability, [expected[r] for r in runs], rtol=1e-12)
+    np.testing.assert_allclose(found.probability * found.unmerged, [whole[r] for r in runs], atol=1e-15)
+    begin = np.array([1.0, *np.asarray(cut.final)[:5]])
+    np.testing.assert_allclose(
+        found.weight, [expected[a, b] / begin[a] for a, b in runs], rtol=1e-12, atol=1e-15
+    )
+    # twin: as if each boundary stood for itself
+    free = np.asarray(cut.final)
+    alone = [begin[a] * np.prod(1 - free[a:b]) * (free[b] if b < 5 else 1) for a, b in runs]
+    assert not np.allclose(alone, [expected[r] for r in runs], rtol=0.1)
