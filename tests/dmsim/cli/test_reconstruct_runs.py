@@ -216,7 +216,8 @@ def test_killed_many_times(cut, expected, dmsim_command, tmp_path):
         for _ in range(40):
             if kill_at_random(random, cut, out, *(["--workers", "2"] if run % 2 else [])):
                 break
-        assert dmsim_command("reconstruct", cut, "-o", out)[0] == 0
+        status, _, error = dmsim_command("reconstruct", cut, "-o", out)
+        assert status == 0, f"run {run}: {error}"
         assert content(out) == expected
 
 
@@ -375,6 +376,18 @@ def test_stuck_and_silent_channels_are_said(raw, dmsim_command, tmp_path):
     assert "no peak was found" in output
     peaks, events = read_reconstruction(tmp_path / "out")
     assert len(peaks) == len(events) == 0
+
+
+def test_saturated_peaks_are_said(raw, dmsim_command, tmp_path):
+    def summary(name, records):
+        (tmp_path / name).mkdir()
+        folder = write_unchecked(tmp_path / name, records)
+        return dmsim_command("reconstruct", folder, "-d", "xenonnt", "-o", tmp_path / name / "out")[1]
+
+    clipped = raw[:300].copy()
+    clipped["data"][clipped["data"] < 15_900] = 0
+    assert re.search(r"[1-9]\d* of \d+ peaks have samples at the digitiser's floor", summary("some", clipped))
+    assert "digitiser's floor" not in summary("none", raw[:300])
 
 
 def test_a_run_without_records(raw, dmsim_command, tmp_path):
