@@ -91,6 +91,9 @@ def _oddities(result: Result, n_there: int) -> list[str]:
             f"{channel} ({n} records)" for channel, n in sorted(stuck.items(), key=lambda i: int(i[0]))
         )
         lines.append(f"channels that never leave the digitiser's floor: {names}")
+    n_saturated = result.total("saturated")
+    if n_saturated:
+        lines.append(f"{n_saturated} of {result.total('peaks')} peaks have samples at the digitiser's floor")
     n_cut = result.total("cut")
     if n_cut:
         lines.append(

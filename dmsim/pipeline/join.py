@@ -58,7 +58,7 @@ def join(job: Job, receipts: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """
     begin, cpu = time.perf_counter(), time.process_time()
     here = setup(job)
-    files, counts = {}, {"peaks": 0, "cut": 0, "records": 0}
+    files, counts = {}, {"peaks": 0, "saturated": 0, "cut": 0, "records": 0}
     builder = _EventBuilder(job, here)
     border = _Border(here)
     for chunk in range(job.n_chunks + 1):
@@ -70,7 +70,8 @@ def join(job: Job, receipts: dict[int, dict[str, Any]]) -> dict[str, Any]:
             peaks, n_cut, n_records = border.add(parts["head"], parts["tail"], receipt, chunk)
         entry = write_tables(job, {("peaks", 2 * chunk): peaks})
         files |= entry
-        for name, number in (("peaks", len(peaks)), ("cut", n_cut), ("records", n_records)):
+        n_saturated = int(np.count_nonzero(peaks.n_saturated))
+        for name, number in zip(counts, (len(peaks), n_saturated, n_cut, n_records), strict=True):
             counts[name] += number
         builder.add(_light(peaks))
         if receipt is not None:

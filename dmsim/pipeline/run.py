@@ -136,6 +136,7 @@ def _events(job: Job, here: Setup, chunk: int) -> dict[str, Any]:
     )
     files = write_tables(job, {("peaks", chunk): peaks, ("events", chunk): events})
     counts = {"records": len(records.length), "peaks": len(peaks), "events": len(events)}
+    counts |= {"saturated": int(np.count_nonzero(peaks.n_saturated))}
     counts |= {"bytes": int(records.data.nbytes)}  # records that overflowed are refused
     return {"files": files, "counts": counts | {"stuck": stuck_channels(records)}}
 
@@ -162,6 +163,7 @@ def _span(job: Job, here: Setup, chunk: int) -> dict[str, Any]:
     counts = {
         "records": records.n_records,
         "peaks": len(peaks),
+        "saturated": int(np.count_nonzero(peaks.n_saturated)),
         "cut": n_cut,
         "border": records.n_records - inner.n_records,
     }
