@@ -10,7 +10,7 @@ peaklet_classification_vanilla, merged_s2s, events, event_basics; values read, n
 
 import math
 import tomllib
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -382,16 +382,20 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else float(value)
 
 
-def describe(settings: Settings | None = None) -> list[tuple[str, Any, str, str]]:
-    """Every setting as (section.name, value, unit, help), for a reference page."""
+def describe(settings: Settings | None = None) -> list[tuple[str, Any, str, str, str]]:
+    """Every setting as (section.name, value, unit, allowed, help), for the reference page."""
     settings = settings or Settings()
     rows = []
     for section in fields(settings):
         group = getattr(settings, section.name)
-        assert is_dataclass(group)
-        rows += [
-            (f"{section.name}.{field.name}", getattr(group, field.name), field.metadata.get("unit", ""),
-             field.metadata["help"])
-            for field in fields(group)
-        ]  # fmt: skip
+        for field in fields(group):
+            limits = field.metadata
+            allowed = (
+                ", ".join(map(str, limits["options"]))
+                if "options" in limits
+                else f"{limits['low']:g} to {limits['high']:g}"
+            )
+            value = getattr(group, field.name)
+            name = f"{section.name}.{field.name}"
+            rows.append((name, value, limits.get("unit", ""), allowed, limits["help"]))
     return rows

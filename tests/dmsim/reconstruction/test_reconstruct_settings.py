@@ -5,7 +5,7 @@ import pytest
 from dmsim import load_detector
 from dmsim.reconstruction import Settings, load_settings
 from dmsim.reconstruction.classify import classify
-from dmsim.reconstruction.settings import Classification, replaced, settings_from
+from dmsim.reconstruction.settings import Classification, describe, replaced, settings_from
 from dmsim.records import Signal
 
 
@@ -126,3 +126,10 @@ def test_what_an_optimiser_gives_is_settings_for_the_hard_reading():
     assert all(isinstance(leaf, float) for leaf in jax.tree.leaves(stepped.for_host(detector)))
     with pytest.raises(ValueError, match="take mode 'soft'"):
         jax.jit(lambda s: s.for_host(detector).clustering.gap_ns)(settings)
+
+
+def test_every_setting_is_described():
+    rows = {name: (value, allowed) for name, value, _, allowed, _ in describe()}
+    assert rows["clustering.gap_ns"] == (700.0, "0 to 1e+06")
+    assert rows["splitting.method"][1] == "auto, natural_breaks, local_minimum, none"
+    assert set(rows) == {f"{a}.{b}" for a, values in Settings().as_dict().items() for b in values}
