@@ -70,12 +70,12 @@ def records_to_strax(records: RawRecords) -> StraxRecords:
 def records_from_strax(strax: StraxRecords, *, dtype: type[np.generic] = np.float32) -> RawRecords:
     """Records of one batch of consecutive events.
 
+    A digitiser's own baselines may differ from record to record: their median is kept, which is only nominal
+    (reconstruction measures the baseline in the samples).
+
     Args:
         strax: arrays of one batch.
         dtype: of the samples; int16 as they are.
-
-    A digitiser's own baselines may differ from record to record: their median is kept, which is only nominal
-    (reconstruction measures the baseline in the samples).
 
     Raises:
         ValueError: if the arrays do not belong together, or sample widths are mixed.

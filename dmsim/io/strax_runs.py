@@ -186,7 +186,7 @@ class RecordsReader:
             return replace(records, n_overflow=np.asarray(n_overflow, np.int32))
         batch = split_into_events(raw, first_event=self._next_event, gap_ns=self._gap_ns)
         self._next_event += batch.event_starts.size
-        return records_from_strax(batch)
+        return records_from_strax(batch, dtype=dtype)
 
 
 def remove_strax_folders(out: Path) -> None:

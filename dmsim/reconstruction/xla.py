@@ -13,12 +13,8 @@ from jaxtyping import Bool, Float, Int
 
 from dmsim.reconstruction import kernels
 from dmsim.reconstruction.host import hits as host
+from dmsim.reconstruction.precision import enable_x64
 from dmsim.reconstruction.tables import Gains, RecordTable, Windows
-
-try:
-    from jax import enable_x64
-except ImportError:  # before jax 0.8
-    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
 BLOCK = 8192  # records a compiled call
 

@@ -46,8 +46,7 @@ def integrate(
 
     Returns:
         total [sample], top [sample], area [window, channel], saturated samples [window], and the largest sum
-        in
-        float: beyond 2^62 an int64 would have wrapped.
+        as a float: beyond 2^62 an int64 would have wrapped.
     """
     n_windows = start_ns.size
     total, top = np.zeros(offset[-1], np.int64), np.zeros(offset[-1], np.int64)
