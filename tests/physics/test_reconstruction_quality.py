@@ -44,7 +44,7 @@ def light(quality, signals, late=()):
     }
     n = len(signals)
     columns |= {name: np.zeros(n) for name in ("n_electrons", "x_gas_mm", "y_gas_mm", "z_mm", "start_ns")}
-    columns |= matching._neighbours(columns, rules)
+    columns |= matching.neighbours(columns, rules)
     time = np.concatenate(times)
     n_events = max(event for event, _, _ in signals) + 1
     events = {"event": np.arange(n_events), "energy_kev": np.ones(n_events)}
