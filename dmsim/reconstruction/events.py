@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from dmsim.detector import Detector
 from dmsim.reconstruction import event_margins as margins
-from dmsim.reconstruction.corrections import corrections, delay_offset_ns  # noqa: F401  the offset of its drift times
+from dmsim.reconstruction.corrections import Correction, corrections
 from dmsim.reconstruction.energy import kev_per_pe
 from dmsim.reconstruction.event_building import EventWindows, cathode_drift_ns, event_windows, triggers
 from dmsim.reconstruction.settings import EventBuilding, Settings
@@ -143,55 +143,81 @@ def _assemble(
     around: Float[np.ndarray, "event 5"],
     first_event: int,
 ) -> Events:
-    n_events, dtype = len(chosen), np.dtype(peaks.area_pe.dtype)
     s1, s2, alt_s1, alt_s2 = chosen.T
+    main = corrections(detector, _of(peaks.x_mm, s2), _of(peaks.y_mm, s2), _drift_ns(peaks, s1, s2))
+    floats = _main_columns(detector, peaks, s1, s2, main)
+    floats |= _alternate_columns(detector, peaks, chosen, main.s1)
+    floats |= dict(zip(_AROUND, around.T, strict=True))
+    start = np.where(s1 >= 0, s1, s2)
+    time_ns = np.full(len(chosen), -1, np.int64)
+    time_ns[start >= 0] = peaks.time_ns[start[start >= 0]]
+    ambiguous_s1 = margins.ambiguous(settings, floats["alt_s1_pe"], floats["s1_pe"]) > 0
+    ambiguous_s2 = margins.ambiguous(settings, floats["alt_s2_pe"], floats["s2_pe"]) > 0
+    dtype = np.dtype(peaks.area_pe.dtype)
+    return Events(
+        event=first_event + np.arange(len(chosen)),
+        time_ns=time_ns,
+        start_ns=rows.start_ns,
+        end_ns=rows.end_ns,
+        n_triggers=rows.n_triggers,
+        n_peaks=counts[:, 0],
+        n_s1=counts[:, 1],
+        n_s2=counts[:, 2],
+        s1_peak=s1,
+        s2_peak=s2,
+        alt_s1_peak=alt_s1,
+        alt_s2_peak=alt_s2,
+        ambiguous_s1=ambiguous_s1.astype(np.int8),
+        ambiguous_s2=ambiguous_s2.astype(np.int8),
+        **{name: np.asarray(value).astype(dtype) for name, value in floats.items()},
+    )
 
-    def of(index: np.ndarray, column: np.ndarray) -> np.ndarray:
-        taken = np.where(index >= 0, column[index], np.nan) if len(column) else np.full(n_events, np.nan)
-        return taken.astype(dtype)
 
-    def drift(early: np.ndarray, late: np.ndarray) -> Float[np.ndarray, "event"]:
-        out = np.full(n_events, np.nan)
-        both = (early >= 0) & (late >= 0)
-        i, j = early[both], late[both]
-        # int64 first: absolute times do not fit a float
-        out[both] = (peaks.time_ns[j] - peaks.time_ns[i]).astype(np.float64)
-        out[both] += peaks.center_time_ns[j].astype(np.float64) - peaks.center_time_ns[i]
-        return out
+# what lies around the main signals, in the order of `host.events.pair`
+_AROUND = (
+    "s2_before_pe", "largest_s2_before_pe", "largest_s2_after_pe", "largest_unknown_before_pe",
+    "largest_unknown_between_pe",
+)  # fmt: skip
 
-    area, top = peaks.area_pe, peaks.area_top_pe
-    s1_pe, s2_pe, alt_s1_pe, alt_s2_pe = (of(index, area) for index in (s1, s2, alt_s1, alt_s2))
-    s2_top, alt_s2_top = of(s2, top), of(alt_s2, top)
-    x, y = of(s2, peaks.x_mm), of(s2, peaks.y_mm)
-    alt_x, alt_y = of(alt_s2, peaks.x_mm), of(alt_s2, peaks.y_mm)
-    drift_ns, alt_drift_ns = drift(s1, s2), drift(s1, alt_s2)
-    main = corrections(detector, x, y, drift_ns)
-    other = corrections(detector, alt_x, alt_y, alt_drift_ns)
+
+def _of(column: Float[np.ndarray, "peak"], index: Int[np.ndarray, "event"]) -> Float[np.ndarray, "event"]:
+    """The value of each event's peak; NaN where it has none (-1)."""
+    if not len(column):
+        return np.full(len(index), np.nan, column.dtype)
+    return np.where(index >= 0, column[index], np.nan).astype(column.dtype)
+
+
+def _drift_ns(
+    peaks: Peaks, early: Int[np.ndarray, "event"], late: Int[np.ndarray, "event"]
+) -> Float[np.ndarray, "event"]:
+    """Centre of one peak of each event minus that of another [ns], in float64; NaN where one is missing."""
+    out = np.full(len(early), np.nan)
+    both = (early >= 0) & (late >= 0)
+    i, j = early[both], late[both]
+    # int64 first: absolute times do not fit a float
+    out[both] = (peaks.time_ns[j] - peaks.time_ns[i]).astype(np.float64)
+    out[both] += peaks.center_time_ns[j].astype(np.float64) - peaks.center_time_ns[i]
+    return out
+
+
+def _main_columns(
+    detector: Detector,
+    peaks: Peaks,
+    s1: Int[np.ndarray, "event"],
+    s2: Int[np.ndarray, "event"],
+    main: Correction,
+) -> dict[str, np.ndarray]:
+    """Areas, place, corrected areas and energy of the main signals."""
+    s1_pe, s2_pe, s2_top = _of(peaks.area_pe, s1), _of(peaks.area_pe, s2), _of(peaks.area_top_pe, s2)
+    drift_ns = _drift_ns(peaks, s1, s2)
     cs1 = s1_pe * main.s1
     cs2_bottom = (s2_pe - s2_top) * main.s2_bottom
     cs2 = s2_top * main.s2_top + cs2_bottom
     light, charge = (area * kev for area, kev in zip((cs1, cs2), kev_per_pe(detector), strict=True))
-    start = np.where(s1 >= 0, s1, s2)
-    time_ns = np.full(n_events, -1, np.int64)
-    time_ns[start >= 0] = peaks.time_ns[start[start >= 0]]
     with np.errstate(divide="ignore", invalid="ignore"):
-        tops = of(s1, top) / s1_pe, s2_top / s2_pe
-    columns = {
-        "time_ns": time_ns,
-        "start_ns": rows.start_ns,
-        "end_ns": rows.end_ns,
-        "n_triggers": rows.n_triggers,
-        "n_peaks": counts[:, 0],
-        "n_s1": counts[:, 1],
-        "n_s2": counts[:, 2],
-        "s1_peak": s1,
-        "s2_peak": s2,
-        "alt_s1_peak": alt_s1,
-        "alt_s2_peak": alt_s2,
-        "ambiguous_s1": (margins.ambiguous(settings, alt_s1_pe, s1_pe) > 0).astype(np.int8),
-        "ambiguous_s2": (margins.ambiguous(settings, alt_s2_pe, s2_pe) > 0).astype(np.int8),
-    }
-    floats = {
+        s1_aft, s2_aft = _of(peaks.area_top_pe, s1) / s1_pe, s2_top / s2_pe
+    of_place = ("x_error_mm", "y_error_mm", "xy_correlation", "xy_misfit")
+    return {
         "s1_pe": s1_pe,
         "s2_pe": s2_pe,
         "cs1_pe": cs1,
@@ -201,34 +227,38 @@ def _assemble(
         "x_mm": np.where(np.isfinite(drift_ns), main.x_mm, np.nan),
         "y_mm": np.where(np.isfinite(drift_ns), main.y_mm, np.nan),
         "z_mm": main.z_mm,
-        "x_observed_mm": x,
-        "y_observed_mm": y,
-        "s1_area_fraction_top": tops[0],
-        "s2_area_fraction_top": tops[1],
-        "s2_width_50_ns": of(s2, peaks.width_50_ns),
+        "x_observed_mm": _of(peaks.x_mm, s2),
+        "y_observed_mm": _of(peaks.y_mm, s2),
+        "s1_area_fraction_top": s1_aft,
+        "s2_area_fraction_top": s2_aft,
+        "s2_width_50_ns": _of(peaks.width_50_ns, s2),
         "energy_kev": light + charge,
         "energy_light_kev": light,
         "energy_charge_kev": charge,
-        "alt_s1_pe": alt_s1_pe,
-        "alt_s2_pe": alt_s2_pe,
-        "alt_cs1_pe": alt_s1_pe * main.s1,
-        "alt_cs2_pe": alt_s2_top * other.s2_top + (alt_s2_pe - alt_s2_top) * other.s2_bottom,
-        "alt_s1_drift_time_ns": drift(alt_s1, s2),
-        "alt_s2_drift_time_ns": alt_drift_ns,
-        "alt_s2_x_observed_mm": alt_x,
-        "alt_s2_y_observed_mm": alt_y,
-    }
-    floats |= {
-        name: of(s2, getattr(peaks, name))
-        for name in ("x_error_mm", "y_error_mm", "xy_correlation", "xy_misfit")
-    }
-    names = (
-        "s2_before_pe", "largest_s2_before_pe", "largest_s2_after_pe", "largest_unknown_before_pe",
-        "largest_unknown_between_pe",
-    )  # fmt: skip
-    floats |= dict(zip(names, around.T, strict=True))
-    return Events(
-        event=first_event + np.arange(n_events),
-        **columns,
-        **{name: np.asarray(value).astype(dtype) for name, value in floats.items()},
+    } | {name: _of(getattr(peaks, name), s2) for name in of_place}
+
+
+def _alternate_columns(
+    detector: Detector,
+    peaks: Peaks,
+    chosen: Int[np.ndarray, "event 4"],
+    main_s1: Float[np.ndarray, "event"],
+) -> dict[str, np.ndarray]:
+    """Areas and drift times of the alternates: the S1 corrected as the main one, the S2 at its own place."""
+    s1, s2, alt_s1, alt_s2 = chosen.T
+    x, y, drift_ns = _of(peaks.x_mm, alt_s2), _of(peaks.y_mm, alt_s2), _drift_ns(peaks, s1, alt_s2)
+    other = corrections(detector, x, y, drift_ns)
+    s1_pe, s2_pe, s2_top = (
+        _of(column, index)
+        for column, index in ((peaks.area_pe, alt_s1), (peaks.area_pe, alt_s2), (peaks.area_top_pe, alt_s2))
     )
+    return {
+        "alt_s1_pe": s1_pe,
+        "alt_s2_pe": s2_pe,
+        "alt_cs1_pe": s1_pe * main_s1,
+        "alt_cs2_pe": s2_top * other.s2_top + (s2_pe - s2_top) * other.s2_bottom,
+        "alt_s1_drift_time_ns": _drift_ns(peaks, alt_s1, s2),
+        "alt_s2_drift_time_ns": drift_ns,
+        "alt_s2_x_observed_mm": x,
+        "alt_s2_y_observed_mm": y,
+    }

@@ -12,7 +12,8 @@ from matching import Found, nothing_found
 import dmsim
 from dmsim.detector import Detector
 from dmsim.io import strax_records
-from dmsim.reconstruction.events import build_events, delay_offset_ns
+from dmsim.reconstruction.corrections import delay_offset_ns
+from dmsim.reconstruction.events import build_events
 from dmsim.reconstruction.settings import Settings
 from dmsim.records import RawRecords, Signal
 
