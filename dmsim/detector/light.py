@@ -168,11 +168,13 @@ class LightResponse(eqx.Module):
 
         Gradient: exact. A sensor of efficiency 0 is never hit: what it would see cannot be a weight of hits.
         """
+        # a point has no cubature to pay for
+        points = ((0.0, 0.0, 1.0),) if isinstance(spread_mm, float) and spread_mm == 0 else _POINTS
         x_mm, y_mm, spread_mm = jnp.broadcast_arrays(x_mm, y_mm, jnp.asarray(spread_mm, x_mm.dtype))
         n_top, supplied_map = self.sensors.n_top, self.s2_pattern_map
         if supplied_map is not None:
             light = sum(
-                share * supplied_map.at(x_mm + a * spread_mm, y_mm + b * spread_mm) for a, b, share in _POINTS
+                share * supplied_map.at(x_mm + a * spread_mm, y_mm + b * spread_mm) for a, b, share in points
             )
             if supplied_map.rows == (self.sensors.n_sensors,):
                 return self._mapped(light, slice(None))
@@ -186,7 +188,7 @@ class LightResponse(eqx.Module):
                 * self._shares(
                     to_top, self.s2_diffuse, x_mm + a * spread_mm, y_mm + b * spread_mm, slice(None, n_top)
                 )
-                for a, b, share in _POINTS
+                for a, b, share in points
             )
         # a cloud's spread of millimetres is nothing against the metre to the bottom array
         bottom = self._shares(to_bottom, self.s2_diffuse, x_mm, y_mm, slice(n_top, None))
