@@ -146,7 +146,7 @@ def _assemble(
     s1, s2, alt_s1, alt_s2 = chosen.T
     main = corrections(detector, _of(peaks.x_mm, s2), _of(peaks.y_mm, s2), _drift_ns(peaks, s1, s2))
     floats = _main_columns(detector, peaks, s1, s2, main)
-    floats |= _alternate_columns(detector, peaks, chosen, main.s1)
+    floats |= _alternate_columns(detector, peaks, chosen, main)
     floats |= dict(zip(_AROUND, around.T, strict=True))
     start = np.where(s1 >= 0, s1, s2)
     time_ns = np.full(len(chosen), -1, np.int64)
@@ -242,7 +242,7 @@ def _alternate_columns(
     detector: Detector,
     peaks: Peaks,
     chosen: Int[np.ndarray, "event 4"],
-    main_s1: Float[np.ndarray, "event"],
+    main: Correction,
 ) -> dict[str, np.ndarray]:
     """Areas and drift times of the alternates: the S1 corrected as the main one, the S2 at its own place."""
     s1, s2, alt_s1, alt_s2 = chosen.T
@@ -255,7 +255,7 @@ def _alternate_columns(
     return {
         "alt_s1_pe": s1_pe,
         "alt_s2_pe": s2_pe,
-        "alt_cs1_pe": s1_pe * main_s1,
+        "alt_cs1_pe": s1_pe * main.s1,
         "alt_cs2_pe": s2_top * other.s2_top + (s2_pe - s2_top) * other.s2_bottom,
         "alt_s1_drift_time_ns": _drift_ns(peaks, alt_s1, s2),
         "alt_s2_drift_time_ns": drift_ns,
