@@ -1,6 +1,6 @@
 """Networks that turn an event's data into a short vector; flax modules inside equinox ones."""
 
-from inference.embeddings.base import Description, Features, flat
+from inference.embeddings.base import Description, Features, Raw, flat
 from inference.embeddings.hit_pattern import HitPattern
 from inference.embeddings.mlp import MLP
 from inference.embeddings.sets import EventSet
@@ -13,12 +13,15 @@ __all__ = [
     "EventSet",
     "Features",
     "HitPattern",
+    "Raw",
     "Waveform",
     "flat",
     "register",
 ]
 
-KINDS: dict[str, type[Description]] = {d.kind: d for d in (Features, MLP, HitPattern, Waveform, EventSet)}
+KINDS: dict[str, type[Description]] = {
+    d.kind: d for d in (Features, Raw, MLP, HitPattern, Waveform, EventSet)
+}
 
 
 def register(description: type[Description]) -> type[Description]:

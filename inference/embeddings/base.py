@@ -52,3 +52,16 @@ class Features:
         """Nothing to train."""
         del key, shapes
         return FeaturesNet()
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Description of no embedding, and no standardising either: x is a summary in units of its own."""
+
+    kind: ClassVar[str] = "raw"
+    scales_itself: ClassVar[bool] = True
+
+    def build(self, key: PRNGKeyArray, shapes: Shapes) -> FeaturesNet:
+        """Nothing to train."""
+        del key, shapes
+        return FeaturesNet()

@@ -176,9 +176,9 @@ class AbstractEstimator:
         u = self.prior.to_unbounded(jnp.asarray(pilot.theta))
         raw = bool(getattr(getattr(self, "embedding", None), "scales_itself", False))
         x_scaling = jax.tree.map(lambda part: Scaling.of(part, identity=raw), pilot.x)
-        return eqx.tree_at(
-            lambda net: (net.u_scaling, net.x_scaling), network, (Scaling.of(np.asarray(u)), x_scaling)
-        )
+        own = bool(getattr(getattr(self, "flow", None), "scales_itself", False))
+        u_scaling = Scaling.of(np.asarray(u), identity=own)
+        return eqx.tree_at(lambda net: (net.u_scaling, net.x_scaling), network, (u_scaling, x_scaling))
 
     def _identity(
         self, network: Any, budget: Budget, validation: Cached, key: PRNGKeyArray
