@@ -1,0 +1,191 @@
+"""The trained posterior held against the exact one: importance weights, and NUTS with a network as judge."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from events import Events
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from inference.diagnostics.c2st import c2st
+from inference.sampling.importance import weigh
+from inference.sampling.many import ManyDraws, sample_many
+
+_FEWEST_SHARE = 0.01  # of the exact posterior's mass: a kind with less gets no chains
+
+
+@eqx.filter_jit
+def _densities(events: Events, draws: Float[Array, "event draw parameter"], columns: Float[Array, "event 5"]):
+    n_draws = draws.shape[1]
+    data = jax.tree.map(lambda part: jnp.repeat(part, n_draws, axis=0), events.data(columns))
+    return events.log_density(draws.reshape(-1, draws.shape[-1]), data).reshape(draws.shape[:2])
+
+
+_weigh_all = eqx.filter_jit(jax.vmap(weigh))
+
+
+def importance(
+    key: PRNGKeyArray,
+    events: Events,
+    post: Any,
+    columns: Float[np.ndarray, "event 5"],
+    *,
+    n_draws: int,
+    chunk: int = 200,
+) -> dict[str, np.ndarray]:
+    """Efficiency, Pareto k, evidence and the exact probability of the last kind, of each event.
+
+    Args:
+        key: of the draws.
+        events: with the exact likelihood.
+        post: trained; its draws are weighed.
+        columns: observables of the events.
+        n_draws: an event, >= 25.
+        chunk: events at a time.
+    """
+    n = len(columns)
+    chunk = min(chunk, n)
+    out: dict[str, list[np.ndarray]] = {}
+    for number, first in enumerate(range(0, n, chunk)):
+        begin = min(first, n - chunk)
+        here = jnp.asarray(columns[begin : begin + chunk])
+        x = _summaries(events, here)
+        draws = post.sample(jax.random.fold_in(key, number), x, n_draws)
+        found = _weigh_all(draws, post.log_prob(draws, x), _densities(events, draws, here))
+        weight = np.exp(np.asarray(found.log_weights))
+        part = {
+            "efficiency": np.asarray(found.efficiency),
+            "pareto_k": np.asarray(found.pareto_k),
+            "log_evidence": np.asarray(found.log_evidence),
+            "log_evidence_error": np.asarray(found.log_evidence_error),
+            "n_invalid": np.asarray(found.n_invalid),
+        }
+        if events.n_kinds:
+            label = np.asarray(draws[..., -1])
+            part |= {"exact_share": np.sum(weight * label, axis=1), "flow_share": label.mean(axis=1)}
+        for name, values in part.items():
+            out.setdefault(name, []).append(values[first - begin :])
+    return {name: np.concatenate(parts) for name, parts in out.items()}
+
+
+@eqx.filter_jit
+def _summaries(events: Events, columns: Float[Array, "event 5"]) -> Float[Array, "event x"]:
+    return events.summary(columns)
+
+
+def summaries(events: Events, columns: Float[np.ndarray, "event 5"], *, chunk: int = 8192) -> np.ndarray:
+    """What the network sees of many events, in chunks of one shape."""
+    n = len(columns)
+    chunk = min(chunk, n)
+    found = np.empty((n, jax.eval_shape(events.summary, jnp.asarray(columns[:1])).shape[1]), np.float32)
+    for first in range(0, n, chunk):
+        begin = min(first, n - chunk)
+        found[begin : begin + chunk] = _summaries(events, jnp.asarray(columns[begin : begin + chunk]))
+    return found
+
+
+def nuts(
+    key: PRNGKeyArray,
+    events: Events,
+    columns: Float[np.ndarray, "event 5"],
+    label: int,
+    *,
+    n_chains: int,
+    n_warmup: int,
+    n_samples: int,
+) -> ManyDraws:
+    """Draws of the exact posterior of each event for one kind, by NUTS in the anchors' coordinates.
+
+    Args:
+        key: of all chains.
+        events: with the exact likelihood.
+        columns: observables of the events.
+        label: of the kind.
+        n_chains: an event, > 1.
+        n_warmup: draws a chain to adapt the step.
+        n_samples: draws a chain.
+    """
+    kinds = max(events.n_kinds, 1)
+    x = _summaries(events, jnp.asarray(columns))
+    anchors = x[:, : 8 * kinds].reshape(-1, kinds, 2, 4)[:, label]
+    start, width = anchors[:, 0], jnp.exp(anchors[:, 1])
+    cos, sin = x[:, 8 * kinds], x[:, 8 * kinds + 1]
+    turn = jnp.zeros((len(x), 4, 4)).at[:, 0, 0].set(1.0).at[:, 3, 3].set(1.0)
+    turn = turn.at[:, 1, 1].set(cos).at[:, 2, 2].set(cos).at[:, 2, 1].set(sin).at[:, 1, 2].set(-sin)
+    # lengths of the start's scatter, not of the law: any root will do
+    root = turn * width[:, None, :]
+    prior = events.prior
+
+    def log_density(u, given):
+        theta = prior.to_physical(u[None])
+        if events.n_kinds:
+            theta = jnp.concatenate([theta, jnp.full((1, 1), label, theta.dtype)], axis=1)
+        data = jax.tree.map(lambda part: part[None], given)
+        return events.log_density(theta, data)[0] + prior.log_jacobian(u)
+
+    data = events.data(jnp.asarray(columns))
+    counts = {"n_chains": n_chains, "n_warmup": n_warmup, "n_samples": n_samples}
+    u, diverging = sample_many(key, log_density, data, start, root, **counts)
+    return ManyDraws.of(prior.to_physical(u), diverging, prior.names[:4])
+
+
+def two_sample(
+    key: PRNGKeyArray,
+    events: Events,
+    post: Any,
+    columns: Float[np.ndarray, "event 5"],
+    share: Float[np.ndarray, "event"] | None,
+    *,
+    n_draws: int,
+    n_steps: int,
+    chains: dict[str, int],
+) -> dict[str, Any]:
+    """C2ST between the flow and NUTS, event by event, over energy, place and kind.
+
+    Args:
+        key: of everything random.
+        events: with the exact likelihood.
+        post: trained.
+        columns: observables of the events.
+        share: exact probability of the last kind, from `importance`; none without kinds.
+        n_draws: an event, of each; at most as many as all chains of a kind give.
+        n_steps: of each classifier's training.
+        chains: options of `nuts`.
+
+    Returns:
+        Accuracies, and how far the chains are to be trusted.
+    """
+    keys = jax.random.split(key, 5)
+    random = np.random.default_rng(np.asarray(jax.random.key_data(keys[0])))
+    flow = np.asarray(post.sample(keys[1], _summaries(events, jnp.asarray(columns)), n_draws))
+    exact = np.empty_like(flow)
+    label_of = np.zeros(flow.shape[:2], int)
+    if share is not None:
+        # a kind too unlikely for chains counts as impossible: an accuracy moves by half a per cent at most
+        share = np.where(share < _FEWEST_SHARE, 0.0, np.where(share > 1 - _FEWEST_SHARE, 1.0, share))
+        label_of = (random.random(label_of.shape) < share[:, None]).astype(int)
+        exact[..., 4] = label_of
+    trusted, r_hat = np.ones(len(columns), bool), 1.0
+    for label in range(max(events.n_kinds, 1)):
+        chosen = np.flatnonzero(np.any(label_of == label, axis=1))
+        if not len(chosen):
+            continue
+        found = nuts(keys[2 + label], events, columns[chosen], label, **chains)
+        trusted[chosen] &= found.trusted()
+        r_hat = max(r_hat, float(np.nanmax(found.r_hat)))
+        for row, draws in zip(chosen, found.flat, strict=True):
+            mine = np.flatnonzero(label_of[row] == label)
+            exact[row, mine, :4] = draws[random.permutation(len(draws))[: len(mine)]]
+    accuracy = [
+        c2st(jax.random.fold_in(keys[4], i), exact[i], flow[i], n_steps=n_steps).value
+        for i in range(len(columns))
+    ]
+    return {
+        "accuracy": np.array(accuracy),
+        "trusted": trusted,
+        "largest_r_hat": r_hat,
+        "flow": flow,
+        "exact": exact,
+    }
