@@ -174,7 +174,8 @@ def areas(tables: Tables):
                 look = {"color": color, "ms": 4, "lw": 1, "label": LABEL[chain]}
                 axes.errorbar(at, middle, [middle - low, high - middle], fmt=marker, **look)
             axes.axhline(0, color="0.7", lw=0.8)
-            axes.set(xscale="log", ylabel=f"S{kind} area / {what} − 1 [%]")
+            # limits, for where so few events give no quantile: an axis of nothing cannot be logarithmic
+            axes.set(xscale="log", xlim=edges[kind][[0, -1]], ylabel=f"S{kind} area / {what} − 1 [%]")
             axes.set_ylim(*((-15, 15) if kind == S1 else (-8, 12)))
             axes.legend(frameon=False, fontsize=8, title="median and central 68 %", title_fontsize=7)
     for axes, kind in zip(grid[1], (S1, S2), strict=True):
@@ -210,7 +211,9 @@ def places(tables: Tables):
             ms=4,
             label=f"{low:,.0f} to {high:,.0f} PE",
         )
-    radius_axes.set(yscale="log", xlabel="radius at the gas [mm]", ylabel="68 % of xy within [mm]")
+    radius_axes.set(xlabel="radius at the gas [mm]", ylabel="68 % of xy within [mm]")
+    if radius_axes.lines:
+        radius_axes.set_yscale("log")
     bins = np.linspace(-4, 4, 81)
     for chain, color, _ in _chains(tables, "er"):
         built = pooled(tables, chain, ("er", "nr"), "built")
@@ -310,9 +313,8 @@ def late_light(tables: Tables):
                 edgecolor=color,
             )
     left.axhline(0, color="0.7", lw=0.8)
-    left.set(
-        xscale="log", xlabel="charge of the S2's photons [PE]", ylabel="median of S2 area / own light − 1 [%]"
-    )
+    left.set(xscale="log", xlim=edges[[0, -1]], xlabel="charge of the S2's photons [PE]")
+    left.set_ylabel("median of S2 area / own light − 1 [%]")
     left.legend(frameon=False, fontsize=8)
     right.set_xticks(range(2), ["S1s that are none", "S2s that are none"])
     right.set_ylabel("an event")
