@@ -20,15 +20,17 @@ LEVELS = (0.68, 0.95)
 class Places(NamedTuple):
     """Posterior of each S2's place."""
 
-    mean_mm: Float[Array, "event 2"]
-    covariance_mm2: Float[Array, "event 2 2"]
-    contour_mm: Float[Array, "event level vertex 2"]  # polygons that hold 68 and 95 % of the posterior
+    mean_mm: Float[Array | np.ndarray, "event 2"]
+    covariance_mm2: Float[Array | np.ndarray, "event 2 2"]
+    contour_mm: Float[
+        Array | np.ndarray, "event level vertex 2"
+    ]  # polygons that hold 68 and 95 % of the posterior
 
 
 def places(
     posterior: DirectPosterior,
     summary: PositionSummary,
-    area_per_channel_pe: Float[Array, "event sensor"],
+    area_per_channel_pe: Float[Array | np.ndarray, "event sensor"],
     *,
     n_points: int = 16,
     n_vertices: int = 16,
@@ -50,7 +52,7 @@ def places(
     """
     network, prior = posterior.network, posterior.prior
     points = _points(n_points, n_vertices)
-    condition = network.condition(summary(area_per_channel_pe))
+    condition = network.condition(summary(jnp.asarray(area_per_channel_pe)))
     noise = jnp.broadcast_to(jnp.asarray(points, condition.dtype), (condition.shape[0], *points.shape))
     u = network.u_scaling.undo(network.flow.push(noise, condition))
     xy = prior.to_physical(u)
