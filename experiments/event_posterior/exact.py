@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from events import Events
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from inference.diagnostics.c2st import c2st
 from inference.sampling.importance import weigh
@@ -33,7 +33,7 @@ def importance(
     columns: Float[np.ndarray, "event 5"],
     *,
     n_draws: int,
-    chunk: int = 200,
+    chunk: int = 250,
 ) -> dict[str, np.ndarray]:
     """Efficiency, Pareto k, evidence and the exact probability of the last kind, of each event.
 
@@ -70,6 +70,25 @@ def importance(
     return {name: np.concatenate(parts) for name, parts in out.items()}
 
 
+def shares(
+    key: PRNGKeyArray,
+    events: Events,
+    post: Any,
+    columns: Float[np.ndarray, "event 5"],
+    *,
+    n_draws: int,
+    repeats: int,
+) -> Float[np.ndarray, "event"]:
+    """Exact probability of the last kind, from rounds of `importance` weighted with their evidence."""
+    rounds = [
+        importance(jax.random.fold_in(key, i), events, post, columns, n_draws=n_draws) for i in range(repeats)
+    ]
+    log_evidence = np.stack([found["log_evidence"] for found in rounds])
+    weight = np.exp(log_evidence - log_evidence.max(axis=0))
+    share = np.stack([found["exact_share"] for found in rounds])
+    return np.sum(weight * share, axis=0) / np.sum(weight, axis=0)
+
+
 @eqx.filter_jit
 def _summaries(events: Events, columns: Float[Array, "event 5"]) -> Float[Array, "event x"]:
     return events.summary(columns)
@@ -89,45 +108,45 @@ def summaries(events: Events, columns: Float[np.ndarray, "event 5"], *, chunk: i
 def nuts(
     key: PRNGKeyArray,
     events: Events,
-    columns: Float[np.ndarray, "event 5"],
-    label: int,
+    columns: Float[np.ndarray, "problem 5"],
+    label: Int[np.ndarray, "problem"],
     *,
     n_chains: int,
     n_warmup: int,
     n_samples: int,
 ) -> ManyDraws:
-    """Draws of the exact posterior of each event for one kind, by NUTS in the anchors' coordinates.
+    """Draws of the exact posterior of energy and place, by NUTS in the anchors' coordinates.
 
     Args:
         key: of all chains.
         events: with the exact likelihood.
-        columns: observables of the events.
-        label: of the kind.
-        n_chains: an event, > 1.
+        columns: observables of each problem's event.
+        label: kind that each problem takes for known.
+        n_chains: a problem, > 1.
         n_warmup: draws a chain to adapt the step.
         n_samples: draws a chain.
     """
-    kinds = max(events.n_kinds, 1)
+    kinds, prior = max(events.n_kinds, 1), events.prior
     x = _summaries(events, jnp.asarray(columns))
-    anchors = x[:, : 8 * kinds].reshape(-1, kinds, 2, 4)[:, label]
+    anchors = x[:, : 8 * kinds].reshape(-1, kinds, 2, 4)[jnp.arange(len(x)), jnp.asarray(label)]
     start, width = anchors[:, 0], jnp.exp(anchors[:, 1])
     cos, sin = x[:, 8 * kinds], x[:, 8 * kinds + 1]
     turn = jnp.zeros((len(x), 4, 4)).at[:, 0, 0].set(1.0).at[:, 3, 3].set(1.0)
     turn = turn.at[:, 1, 1].set(cos).at[:, 2, 2].set(cos).at[:, 2, 1].set(sin).at[:, 1, 2].set(-sin)
-    # lengths of the start's scatter, not of the law: any root will do
+    # these set the steps' scale alone: what NUTS draws does not depend on them
     root = turn * width[:, None, :]
-    prior = events.prior
 
     def log_density(u, given):
+        data, label = given
         theta = prior.to_physical(u[None])
         if events.n_kinds:
-            theta = jnp.concatenate([theta, jnp.full((1, 1), label, theta.dtype)], axis=1)
-        data = jax.tree.map(lambda part: part[None], given)
-        return events.log_density(theta, data)[0] + prior.log_jacobian(u)
+            theta = jnp.concatenate([theta, label[None, None]], axis=1)
+        one = jax.tree.map(lambda part: part[None], data)
+        return events.log_density(theta, one)[0] + prior.log_jacobian(u)
 
-    data = events.data(jnp.asarray(columns))
+    given = (events.data(jnp.asarray(columns)), jnp.asarray(label, start.dtype))
     counts = {"n_chains": n_chains, "n_warmup": n_warmup, "n_samples": n_samples}
-    u, diverging = sample_many(key, log_density, data, start, root, **counts)
+    u, diverging = sample_many(key, log_density, given, start, root, **counts)
     return ManyDraws.of(prior.to_physical(u), diverging, prior.names[:4])
 
 
@@ -157,7 +176,7 @@ def two_sample(
     Returns:
         Accuracies, and how far the chains are to be trusted.
     """
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 4)
     random = np.random.default_rng(np.asarray(jax.random.key_data(keys[0])))
     flow = np.asarray(post.sample(keys[1], _summaries(events, jnp.asarray(columns)), n_draws))
     exact = np.empty_like(flow)
@@ -167,25 +186,21 @@ def two_sample(
         share = np.where(share < _FEWEST_SHARE, 0.0, np.where(share > 1 - _FEWEST_SHARE, 1.0, share))
         label_of = (random.random(label_of.shape) < share[:, None]).astype(int)
         exact[..., 4] = label_of
-    trusted, r_hat = np.ones(len(columns), bool), 1.0
-    for label in range(max(events.n_kinds, 1)):
-        chosen = np.flatnonzero(np.any(label_of == label, axis=1))
-        if not len(chosen):
-            continue
-        found = nuts(keys[2 + label], events, columns[chosen], label, **chains)
-        trusted[chosen] &= found.trusted()
-        r_hat = max(r_hat, float(np.nanmax(found.r_hat)))
-        for row, draws in zip(chosen, found.flat, strict=True):
-            mine = np.flatnonzero(label_of[row] == label)
-            exact[row, mine, :4] = draws[random.permutation(len(draws))[: len(mine)]]
+    row, label = np.nonzero(np.stack([np.any(label_of == k, axis=1) for k in (0, 1)], axis=1))
+    found = nuts(keys[2], events, columns[row], label, **chains)
+    trusted = np.ones(len(columns), bool)
+    np.logical_and.at(trusted, row, found.trusted())
+    for event, kind, draws in zip(row, label, found.flat, strict=True):
+        mine = np.flatnonzero(label_of[event] == kind)
+        exact[event, mine, :4] = draws[random.permutation(len(draws))[: len(mine)]]
     accuracy = [
-        c2st(jax.random.fold_in(keys[4], i), exact[i], flow[i], n_steps=n_steps).value
+        c2st(jax.random.fold_in(keys[3], i), exact[i], flow[i], n_steps=n_steps).value
         for i in range(len(columns))
     ]
     return {
         "accuracy": np.array(accuracy),
         "trusted": trusted,
-        "largest_r_hat": r_hat,
+        "largest_r_hat": float(np.nanmax(found.r_hat)),
         "flow": flow,
         "exact": exact,
     }

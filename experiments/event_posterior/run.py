@@ -11,6 +11,7 @@ import math
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import checks
 import exact
-import figures
+import posterior_figures
 import rows
 from events import Events
 
 import dmsim
 import inference
 from inference import embeddings, flows
-from inference.diagnostics.ranks import ranks
-from inference.diagnostics.report import Report
 from inference.estimators import Fit, History
 
 HERE = Path(__file__).parent
-LEVELS = (0.68, 0.95)
 
 
 def scaled(config: dict[str, Any], scale: float) -> dict[str, Any]:
@@ -58,6 +57,7 @@ def scaled(config: dict[str, Any], scale: float) -> dict[str, Any]:
         less(section, name, least)
     config["discrimination"]["trees"]["max_iter"] = 20
     config["discrimination"]["n_bins"] = 4
+    config["exact"]["repeats"] = 1
     config["exact"]["chains"] = {"n_chains": 2, "n_warmup": 50, "n_samples": 100}
     return config
 
@@ -112,250 +112,113 @@ def train(
         "validation": fit.history.validation[-1],
     }
     inference.save_posterior(path, fit, detector=events.detector, diagnostics={"training": took})
+    _say(f"training, {path.stem}", took)
     return fit, took
 
 
-def polar(theta: np.ndarray) -> np.ndarray:
-    """Energy, radius, x, y, z of [..., parameter]."""
-    radius = np.hypot(theta[..., 1], theta[..., 2])[..., None]
-    return np.concatenate([theta[..., :1], radius, theta[..., 1:4]], axis=-1)
+class Stages:
+    """Results of finished stages in a folder, so that a second call goes on where the first one ended."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, name: str, make: Callable[[], tuple[dict, dict]]) -> tuple[dict, dict]:
+        """Numbers and arrays of a stage: kept ones, or made and kept now."""
+        numbers, arrays = self.folder / f"{name}.json", self.folder / f"{name}.npz"
+        if numbers.exists() and arrays.exists():
+            with np.load(arrays, allow_pickle=False) as kept:
+                return json.loads(numbers.read_text()), dict(kept)
+        wall, cpu = time.perf_counter(), time.process_time()
+        found, made = make()
+        found["cpu_s"] = time.process_time() - cpu
+        found["wall_s"] = time.perf_counter() - wall
+        np.savez(arrays, **made)
+        numbers.write_text(json.dumps(found, indent=1) + "\n")
+        _say(name, found)
+        return found, made
 
 
-NAMES = ("energy", "radius", "x", "y", "z")
-
-
-def central_coverage(key: Any, theta: np.ndarray, draws: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
-    """Share of truths in the central intervals of each parameter, and the ranks it is made of."""
-    place = ranks(key, polar(theta), polar(draws))
-    inside = {
-        name: {str(level): float(np.mean(np.abs(place[:, i] - 0.5) < level / 2)) for level in LEVELS}
-        for i, name in enumerate(NAMES)
-    }
-    return inside, place
-
-
-def sample_chunks(key: Any, post: Any, x: np.ndarray, n: int, chunk: int = 250) -> tuple[np.ndarray, float]:
-    """Draws of many events, and draws a CPU second once compiled."""
-    chunk = min(chunk, len(x))
-    found = np.empty((len(x), n, post.prior.n_parameters), np.float32)
-    np.asarray(post.sample(key, x[:chunk], n))  # compiles
-    begin = time.process_time()
-    for first in range(0, len(x), chunk):
-        at = min(first, len(x) - chunk)
-        found[at : at + chunk] = post.sample(jax.random.fold_in(key, first), x[at : at + chunk], n)
-    return found, found.shape[0] * n / (time.process_time() - begin)
-
-
-def binned_coverage(place: np.ndarray, columns: dict[str, np.ndarray], n_bins: int = 6) -> dict[str, Any]:
-    """Coverage of each parameter in bins of functions of the data."""
-    out = {}
-    for name, values in columns.items():
-        edges = np.quantile(values, np.linspace(0, 1, n_bins + 1))
-        bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_bins - 1)
-        inside = np.abs(place - 0.5)
-        out[name] = {
-            "edges": edges.tolist(),
-            "n": [int(np.sum(bins == k)) for k in range(n_bins)],
-            **{
-                str(level): [
-                    [float(np.mean(inside[bins == k, i] < level / 2)) for k in range(n_bins)]
-                    for i in range(len(NAMES))
-                ]
-                for level in LEVELS
-            },
-        }
-    return out
-
-
-def diagnose(
-    config: dict[str, Any], key: Any, events: Events, fit: Fit, draw: Any
-) -> tuple[dict, Report, dict]:
-    """The report, coverage of each parameter, and the same for events at the wall."""
-    settings, post = config["diagnose"], fit.posterior
-    keys = jax.random.split(key, 6)
-
-    def columns_of(x, means):
-        del x
-        return {"energy": means[:, 0], "radius": np.hypot(means[:, 1], means[:, 2]), "depth": -means[:, 3]}
-
-    report = inference.calibrate(
-        keys[0],
-        post,
-        lambda key, n: _with_summary(events, draw(key, n)),
-        n_events=settings["n_events"],
-        n_draws=settings["n_draws"],
-        columns=columns_of,
-        history={"training": np.array(fit.history.training), "validation": np.array(fit.history.validation)},
-    )
-    theta, columns = draw(keys[1], settings["n_test"])
-    x = exact.summaries(events, columns)
-    draws, rate = sample_chunks(keys[2], post, x, settings["test_draws"])
-    coverage, place = central_coverage(keys[3], theta, draws)
-    means = polar(draws.mean(axis=1))
-    binned = binned_coverage(place, {"energy": means[:, 0], "radius": means[:, 1], "depth": -means[:, 4]})
-    wall_theta, wall_columns = wall_events(keys[4], events, draw, settings)
-    wall_draws, _ = sample_chunks(
-        keys[5], post, exact.summaries(events, wall_columns), settings["test_draws"]
-    )
-    wall_coverage, _ = central_coverage(jax.random.fold_in(keys[3], 1), wall_theta, wall_draws)
-    found = {
-        "report": report.to_dict(),
-        "coverage": coverage,
-        "wall_coverage": wall_coverage,
-        "binned": binned,
-        "draws_per_cpu_s": rate,
-        "n_wall": len(wall_theta),
-    }
-    return found, report, {"theta": theta, "columns": columns}
-
-
-def _with_summary(events: Events, drawn):
-    theta, columns = drawn
-    return theta, exact.summaries(events, columns)
-
-
-def wall_events(key, events: Events, draw, settings) -> tuple[np.ndarray, np.ndarray]:
-    """Events that are reconstructed near or beyond the wall: a choice by data alone."""
-    limit = settings["wall_radius"] * float(events.detector.geometry.radius_mm)
-    kept: list[tuple[np.ndarray, np.ndarray]] = []
-    n = 0
-    while n < settings["n_wall"]:
-        theta, columns = draw(jax.random.fold_in(key, len(kept)), 16384)
-        near = np.hypot(columns[:, 3], columns[:, 4]) > limit
-        kept.append((theta[near], columns[near]))
-        n += int(near.sum())
-    theta, columns = (np.concatenate(part)[: settings["n_wall"]] for part in zip(*kept, strict=True))
-    return theta, columns
-
-
-def against_exact(
-    config: dict[str, Any], key: Any, events: Events, post: Any, test: dict
-) -> tuple[dict, dict, dict]:
-    """Importance efficiencies of all test events, and the classifier test on the first of them."""
-    settings = config["exact"]
-    keys = jax.random.split(key, 3)
-    cpu = time.process_time()
-    weighed = exact.importance(keys[0], events, post, test["columns"], n_draws=settings["importance_draws"])
-    cpu_importance = time.process_time() - cpu
-    n = settings["n_events"]
-    share = None
-    if events.n_kinds:
-        # the share's own error must not be what the classifier sees
-        few = exact.importance(
-            keys[1], events, post, test["columns"][:n], n_draws=16 * settings["importance_draws"], chunk=25
-        )
-        share = few["exact_share"]
-    cpu = time.process_time()
-    told = exact.two_sample(
-        keys[2], events, post, test["columns"][:n], share,
-        n_draws=settings["n_draws"], n_steps=settings["n_steps"], chains=settings["chains"],
-    )  # fmt: skip
-    efficiency, radius = weighed["efficiency"], np.hypot(test["columns"][:, 3], test["columns"][:, 4])
-    wall = radius > config["diagnose"]["wall_radius"] * float(events.detector.geometry.radius_mm)
-    accuracy = told["accuracy"]
-    found = {
-        "n_events": len(efficiency),
-        "median_efficiency": float(np.median(efficiency)),
-        "efficiency_quantiles": dict(
-            zip(
-                ("1%", "5%", "25%", "75%"),
-                np.quantile(efficiency, [0.01, 0.05, 0.25, 0.75]).tolist(),
-                strict=True,
-            )
-        ),
-        "median_efficiency_wall": float(np.median(efficiency[wall])),
-        "share_k_below_0.7": float(np.mean(weighed["pareto_k"] <= 0.7)),
-        "median_evidence_error": float(np.median(weighed["log_evidence_error"])),
-        "n_invalid": int(weighed["n_invalid"].sum()),
-        "importance_cpu_s": cpu_importance,
-        "c2st": {
-            "n_events": len(accuracy),
-            "mean": float(accuracy.mean()),
-            "median": float(np.median(accuracy)),
-            "95%": float(np.quantile(accuracy, 0.95)),
-            "largest": float(accuracy.max()),
-            "trusted": int(told["trusted"].sum()),
-            "largest_r_hat": told["largest_r_hat"],
-            "cpu_s": time.process_time() - cpu,
-        },
-    }
-    if events.n_kinds:
-        off = weighed["flow_share"] - weighed["exact_share"]
-        found["kind_rms_difference"] = float(np.sqrt(np.mean(off**2)))
-    return found, weighed, told
-
-
-def study(config: dict[str, Any], out: Path, figures_to: Path | None) -> dict[str, Any]:
-    """Everything; posteriors, results and figures go to their folders."""
-    detector = dmsim.load_detector(config["detector"])
+def study(config: dict[str, Any], out: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Every stage; posteriors and results go to the folder."""
+    stages, detector = Stages(out), dmsim.load_detector(config["detector"])
     events, high = Events(detector, **config["events"]), Events(detector, **config["high"])
-    draw = drawer(events)
-    key = jax.random.key(config["seeds"][0] + 1000)
-    keys = jax.random.split(key, 8)
+    draw, first = drawer(events), config["seeds"][0]
+    keys = jax.random.split(jax.random.key(first + 1000), 8)
     results: dict[str, Any] = {"config": config, "training": []}
     fits, simulate = [], simulator(events)
     for seed in config["seeds"]:
         fit, took = train(config, events, simulate, seed, config["budget"], out / f"posterior_{seed}.npz")
         fits.append(fit)
         results["training"].append(took)
-        _say(f"training, seed {seed}", took)
-    high_fit, took = train(
-        config, high, simulator(high), config["seeds"][0], config["high_budget"], out / "posterior_high.npz"
+    high_fit, results["training_high"] = train(
+        config, high, simulator(high), first, config["high_budget"], out / "posterior_high.npz"
     )
-    results["training_high"] = took
-    _say("training, high energies", took)
+    post = fits[0].posterior
 
-    results["diagnosed"], report, test = diagnose(config, keys[0], events, fits[0], draw)
-    diagnostics = {**report.to_dict(), "training": results["training"][0]}
-    inference.save_posterior(
-        out / f"posterior_{config['seeds'][0]}.npz", fits[0], detector=detector, diagnostics=diagnostics
+    def diagnosed():
+        found, arrays, report = checks.diagnose(config, keys[0], events, fits[0], draw)
+        report.figure(out / "report.png")
+        print(report)
+        found["report"]["training"] = results["training"][0]
+        path = out / f"posterior_{first}.npz"
+        inference.save_posterior(path, fits[0], detector=detector, diagnostics=found["report"])
+        return found, arrays
+
+    results["diagnosed"], test = stages("diagnosed", diagnosed)
+    results["exact"], compared = stages(
+        "exact", lambda: checks.against_exact(config, keys[1], events, post, test["columns"])
     )
-    print(report)
-    results["exact"], weighed, told = against_exact(config, keys[1], events, fits[0].posterior, test)
-    _say("exact", results["exact"])
-    results["seeds"] = []
-    for number, fit in enumerate(fits):
-        again = exact.importance(
-            jax.random.fold_in(keys[2], number),
-            events,
-            fit.posterior,
-            test["columns"][: len(test["columns"]) // 5],
-            n_draws=config["exact"]["importance_draws"],
-        )
-        results["seeds"].append({"median_efficiency": float(np.median(again["efficiency"]))})
+    results["seeds"], _ = stages("seeds", lambda: (_of_seeds(config, keys[2], events, fits, test), {}))
+    results["energy"], _ = stages(
+        "energy", lambda: (_energies(config, keys[3], (events, post), (high, high_fit.posterior)), {})
+    )
+    results["discrimination"], _ = stages(
+        "discrimination", lambda: (_discrimination(config, keys[4], events, fits, draw), {})
+    )
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    return results, {**test, **compared}
+
+
+def _of_seeds(config, key, events, fits, test) -> dict[str, Any]:
+    """Median efficiency of each training's posterior on a tenth of the test events."""
+    few = test["columns"][: max(250, len(test["columns"]) // 10)]
+    n_draws = config["exact"]["importance_draws"]
+    found = [
+        exact.importance(jax.random.fold_in(key, i), events, fit.posterior, few, n_draws=n_draws)
+        for i, fit in enumerate(fits)
+    ]
+    return {"n_events": len(few), "median_efficiency": [float(np.median(f["efficiency"])) for f in found]}
+
+
+def _energies(config, key, low, high) -> dict[str, Any]:
+    """Energy resolution at every line."""
     settings = config["energy"]
     counts = {"n_events": settings["n_events"], "n_draws": settings["n_draws"]}
-    results["energy"] = [
-        rows.energy_resolution(jax.random.fold_in(keys[3], i), which, post, line, **counts)
-        for i, (which, post, line) in enumerate(
-            [(events, fits[0].posterior, line) for line in settings["lines_kev"]]
-            + [(high, high_fit.posterior, settings["high_kev"])]
-        )
+    lines = [(*low, line) for line in settings["lines_kev"]] + [(*high, settings["high_kev"])]
+    found = [
+        rows.energy_resolution(jax.random.fold_in(key, i), *line, **counts) for i, line in enumerate(lines)
     ]
-    for row in results["energy"]:
-        _say(f"energy {row['energy_kev']} keV", row)
-    options = {name: value for name, value in config["discrimination"].items() if name != "trees"}
+    return {"lines": found}
+
+
+def _discrimination(config, key, events, fits, draw) -> dict[str, Any]:
+    options = dict(config["discrimination"])
+    posts, trees = [fit.posterior for fit in fits], options.pop("trees")
     options["cs1_pe"] = tuple(options["cs1_pe"])
-    results["discrimination"] = rows.discrimination(
-        keys[4],
-        events,
-        [fit.posterior for fit in fits],
-        draw,
-        tree_options=config["discrimination"]["trees"],
-        **options,
-    )
-    for row in results["discrimination"]["seeds"]:
-        _say("discrimination", {n: row[n]["leakage"] for n in ("posterior", "cut", "trees")})
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    report.write(out / "report.json")
-    if figures_to is not None:
-        figures.draw_all(figures_to, results, report, weighed, told, test)
-    return results
+    return rows.discrimination(key, events, posts, draw, tree_options=trees, **options)
 
 
 def _say(what: str, values: dict[str, Any]) -> None:
-    shown = {k: round(v, 4) if isinstance(v, float) and math.isfinite(v) else v for k, v in values.items()}
-    print(f"{what}: {shown}", flush=True)
+    print(f"{what}: {json.dumps(_short(values))}", flush=True)
+
+
+def _short(value: Any) -> Any:
+    """Numbers to four digits."""
+    if isinstance(value, dict):
+        return {name: _short(each) for name, each in value.items() if name not in {"report", "binned"}}
+    if isinstance(value, list):
+        return [_short(each) for each in value]
+    return float(f"{value:.4g}") if isinstance(value, float) and math.isfinite(value) else value
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -375,7 +238,9 @@ def main(arguments: list[str] | None = None) -> int:
     config = scaled(tomllib.loads(args.config.read_text()), args.scale)
     args.out.mkdir(parents=True, exist_ok=True)
     begin, cpu = time.perf_counter(), time.process_time()
-    results = study(config, args.out, args.figures)
+    results, arrays = study(config, args.out)
+    if args.figures is not None:
+        posterior_figures.draw_all(args.figures, results, arrays)
     wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
     word = "passed" if results["diagnosed"]["report"]["passed"] else "FAILED"
     print(f"{wall / 60:.1f} minutes, {cpu:.0f} CPU-s; report {word}")

@@ -37,7 +37,6 @@ def scores(detector, energy_kev, interaction, *, scale=1.0):
     kinds = (Interaction.named(interaction),)
 
     def total(moved):
-        from dataclasses import replace
 
         there = replace(
             events, energy_kev=events.energy_kev * jnp.exp(moved[0]) * scale, x_mm=events.x_mm + moved[1],
@@ -71,7 +70,6 @@ def test_density_of_s1_and_s2_adds_up_to_one(detector):
     )
     gain = 25.554 * 1.219
     # take out the density of place and time at their means
-    from dmsim import charge
 
     drift = charge.drift(detector, same)
     electrons = np.maximum(b / gain, 1)

@@ -10,25 +10,20 @@ _FLOW, _EXACT, _THIRD, _GREY = "#0072B2", "#D55E00", "#009E73", "#8a8a8a"
 _NAMES = ("energy [keV]", "x [mm]", "y [mm]", "z [mm]")
 
 
-def draw_all(folder: Path, results: dict, report: Any, weighed: dict, told: dict, test: dict) -> None:
-    """Write every figure of the README."""
+def draw_all(folder: Path, results: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write every figure of the README but the report's."""
     folder.mkdir(parents=True, exist_ok=True)
-    corner(told, test, _show_event(results, test, told)).savefig(folder / "event.png", dpi=130)
+    # of the events with exact draws the one nearest to the wall
+    radius = np.hypot(arrays["columns"][:, 3], arrays["columns"][:, 4])[: len(arrays["accuracy"])]
+    corner(arrays, int(np.argmax(radius))).savefig(folder / "event.png", dpi=130)
     coverage(results["diagnosed"]).savefig(folder / "coverage.png", dpi=130)
-    efficiency(weighed, told, test, results).savefig(folder / "efficiency.png", dpi=130)
+    efficiency(arrays, results).savefig(folder / "efficiency.png", dpi=130)
     table_rows(results).savefig(folder / "rows.png", dpi=130)
-    report.figure(folder / "report.png")
 
 
-def _show_event(results: dict, test: dict, told: dict) -> int:
-    """Of the events with exact draws: the one nearest to the wall."""
-    radius = np.hypot(test["columns"][:, 3], test["columns"][:, 4])[: len(told["accuracy"])]
-    return int(np.argmax(radius))
-
-
-def corner(told: dict, test: dict, event: int) -> Figure:
+def corner(arrays: dict[str, np.ndarray], event: int) -> Figure:
     """Flow and exact draws of one event, with the truth."""
-    flow, exact, truth = told["flow"][event], told["exact"][event], test["theta"][event]
+    flow, exact, truth = (arrays[name][event] for name in ("flow", "exact", "theta"))
     figure = Figure(figsize=(7.2, 7.2), layout="constrained")
     axes = figure.subplots(4, 4)
     for i in range(4):
@@ -67,7 +62,7 @@ def corner(told: dict, test: dict, event: int) -> Figure:
     if len(truth) > 4:
         shares = f"P(nr): flow {flow[:, 4].mean():.3f}, exact {exact[:, 4].mean():.3f}, truth {int(truth[4])}"
         lines.append((shares, "k"))
-    lines.append((f"classifier {told['accuracy'][event]:.3f}", "k"))
+    lines.append((f"classifier {arrays['accuracy'][event]:.3f}", "k"))
     for row, (words, colour) in enumerate(lines):
         key.text(1.0, 0.95 - 0.16 * row, words, color=colour, fontsize=8, ha="right", transform=key.transAxes)
     return figure
@@ -110,28 +105,28 @@ def coverage(found: dict) -> Figure:
     return figure
 
 
-def efficiency(weighed: dict, told: dict, test: dict, results: dict) -> Figure:
+def efficiency(arrays: dict[str, np.ndarray], results: dict[str, Any]) -> Figure:
     """Importance efficiency of all test events, against the S1, and the classifier test."""
     figure = Figure(figsize=(10.5, 3.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    values, s1 = weighed["efficiency"], test["columns"][:, 0]
+    values, s1 = arrays["efficiency"], arrays["columns"][:, 0]
     left.hist(values, np.linspace(0, 1, 101), color=_FLOW)
     left.axvline(0.2, color=_EXACT, lw=1)
     left.set(
         yscale="log", xlabel="effective draws a draw", ylabel="events",
         title=f"median {np.median(values):.1%}; must be 20 %",
     )  # fmt: skip
-    radius = np.hypot(test["columns"][:, 3], test["columns"][:, 4])
+    radius = np.hypot(arrays["columns"][:, 3], arrays["columns"][:, 4])
     wall = radius > results["config"]["diagnose"]["wall_radius"] * 664
     middle.plot(s1[~wall], values[~wall], ".", ms=1, color=_FLOW, label="bulk")
     middle.plot(s1[wall], values[wall], ".", ms=2, color=_EXACT, label="wall")
     middle.set(xscale="log", xlabel="S1 [PE]", ylabel="effective draws a draw", ylim=(0, 1.02))
     middle.legend(frameon=False, fontsize=7)
-    right.hist(told["accuracy"], np.linspace(0.4, 0.7, 31), color=_FLOW)
+    right.hist(arrays["accuracy"], np.linspace(0.4, 0.7, 31), color=_FLOW)
     right.axvline(0.6, color=_EXACT, lw=1)
     right.set(
         xlabel="classifier accuracy, flow against NUTS", ylabel="events",
-        title=f"mean {told['accuracy'].mean():.3f}; must be 0.60",
+        title=f"mean {arrays['accuracy'].mean():.3f}; must be 0.60",
     )  # fmt: skip
     for at in (left, middle, right):
         at.title.set_fontsize(9)
@@ -143,7 +138,7 @@ def table_rows(results: dict) -> Figure:
     """Energy resolution and leakage."""
     figure = Figure(figsize=(10.5, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for i, row in enumerate(results["energy"]):
+    for i, row in enumerate(results["energy"]["lines"]):
         for shift, (name, colour) in enumerate(
             (("combined", _GREY), ("linear", _EXACT), ("posterior", _FLOW))
         ):
@@ -153,7 +148,9 @@ def table_rows(results: dict) -> Figure:
                 i + 0.15 * (shift - 1), value, error, fmt="o", color=colour, label=name if i == 0 else None
             )
     left.axhline(1, color="k", lw=0.8)
-    words = [f"{row['energy_kev']:g} keV\nbound {row['bound_percent']:.2f} %" for row in results["energy"]]
+    words = [
+        f"{row['energy_kev']:g} keV\nbound {row['bound_percent']:.2f} %" for row in results["energy"]["lines"]
+    ]
     left.set_xticks(range(len(words)), words)
     left.set(ylabel="resolution over the bound", title="Energy")
     left.legend(frameon=False, fontsize=8)

@@ -1,0 +1,141 @@
+"""The event-posterior study: its pieces, and the whole in miniature."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dmsim
+import inference
+
+FOLDER = Path(__file__).parents[2] / "experiments" / "event_posterior"
+MODULES = ("run", "checks", "events", "exact", "rows", "posterior_figures")
+N = 2048
+
+
+@pytest.fixture(scope="module")
+def study():
+    """The script as a module; its neighbours are forgotten again, whose names others may use."""
+    before = {name: sys.modules.pop(name, None) for name in MODULES}
+    sys.path.insert(0, str(FOLDER))
+    spec = importlib.util.spec_from_file_location("event_posterior_run", FOLDER / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path[:] = [each for each in sys.path if each != str(FOLDER)]
+    for name, kept in before.items():
+        sys.modules.pop(name, None)
+        if kept is not None:
+            sys.modules[name] = kept
+
+
+@pytest.fixture(scope="module")
+def events(study):
+    return study.Events(dmsim.load_detector("xenonnt"), energy_kev=(1.0, 100.0))
+
+
+@pytest.fixture(scope="module")
+def drawn(events):
+    theta, columns = jax.jit(lambda key: events.draw(key, N))(jax.random.key(0))
+    return np.asarray(theta), np.asarray(columns)
+
+
+def pulls(events, theta, columns):
+    """(truth - anchor) / width in the unbounded vector, radial before tangential."""
+    x = np.asarray(jax.jit(lambda columns: events.summary(columns))(jnp.asarray(columns)))
+    assert np.isfinite(x).all()
+    anchors = x[:, :16].reshape(-1, 2, 2, 4)[np.arange(len(x)), theta[:, 4].astype(int)]
+    away = np.asarray(events.prior.to_unbounded(jnp.asarray(theta))) - anchors[:, 0]
+    cos, sin = x[:, 16], x[:, 17]
+    turned = [
+        away[:, 0],
+        cos * away[:, 1] + sin * away[:, 2],
+        cos * away[:, 2] - sin * away[:, 1],
+        away[:, 3],
+    ]
+    return np.stack(turned, axis=1) / np.exp(anchors[:, 1])
+
+
+def near_normal(found):
+    """Means to 0.15 and widths 0.9 to 1.15: 5 standard errors of 2,048 events and the anchors' own faults."""
+    return np.all(np.abs(found.mean(axis=0)) < 0.15) and np.all(np.abs(found.std(axis=0) - 1.02) < 0.13)
+
+
+def test_anchors_are_near_the_truth(events, drawn):
+    theta, columns = drawn
+    assert near_normal(pulls(events, theta, columns))
+    assert not near_normal(1.3 * pulls(events, theta, columns))  # must fail
+
+
+def test_every_event_is_seen_and_has_a_density(events, drawn):
+    theta, columns = drawn
+    assert np.asarray(events.seen(columns)).all()
+    assert columns.shape == (N, 5)
+    assert 0.35 < theta[:, 4].mean() < 0.55  # faint nuclear recoils are not seen
+    density = jax.jit(lambda theta, columns: events.log_density(theta, events.data(columns)))
+    value = np.asarray(density(theta, columns))
+    assert np.isfinite(value).all()
+    moved = theta.copy()
+    moved[:, 3] += 5.0
+    inside = moved[:, 3] < 0
+    assert np.median(np.asarray(density(moved, columns))[inside] - value[inside]) < -3
+    moved[:, 3] = 10.0
+    assert np.all(np.asarray(density(moved, columns)) == -np.inf)
+
+
+def test_leakage_is_the_share_above_the_median_of_each_bin(study):
+    is_nr = np.array([True] * 3 + [False] * 4 + [True] + [False] * 2)
+    score = np.array([1.0, 2.0, 3.0, 2.5, 0.0, 0.0, 0.0, 7.0, 8.0, 6.0])
+    place = np.array([0] * 7 + [1] * 3)
+    whole, each = study.rows._leakage(score, is_nr, place, 2)
+    assert whole == pytest.approx(2 / 6)
+    np.testing.assert_allclose(each, [0.25, 0.5])
+
+
+def test_coverage_is_that_of_central_intervals(study):
+    """3,000 events: 68 % to 5 standard errors, false-positive rate below 1e-5 for five parameters."""
+    random = np.random.default_rng(0)
+    truth, draws = random.normal(size=(3000, 4)), random.normal(size=(3000, 99, 4))
+    truth[:, 1:3] += 50.0  # so that the radius is one of them, not all of them
+    draws[..., 1:3] += 50.0
+    found, place = study.checks.central_coverage(jax.random.key(0), truth, draws)
+    assert place.shape == (3000, 5)
+    assert all(abs(each["0.68"] - 0.68) < 0.043 for each in found.values())
+    wide, _ = study.checks.central_coverage(jax.random.key(0), truth, draws * [1.3, 1, 1, 1.3])
+    assert abs(wide["energy"]["0.68"] - 0.68) > 0.043  # must fail
+
+
+def test_stages_go_on_where_they_ended(study, tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"value": 1.5}, {"rows": np.arange(3)}
+
+    first = study.Stages(tmp_path)("one", make)
+    again = study.Stages(tmp_path)("one", make)
+    assert len(made) == 1
+    assert again[0] == first[0]
+    np.testing.assert_array_equal(again[1]["rows"], first[1]["rows"])
+
+
+@pytest.mark.slow  # compiles the training, the flow and NUTS: some 200 CPU-s
+def test_the_whole_study_runs_in_miniature(study, tmp_path):
+    arguments = ["--scale", "0.001", "--out", str(tmp_path), "--figures", str(tmp_path / "figures")]
+    assert study.main(arguments) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["exact"]["median_efficiency"] > 0.2
+    assert results["exact"]["n_invalid"] == 0
+    assert len(results["energy"]["lines"]) == 3
+    assert all(0 <= row["cut"]["leakage"] < 0.2 for row in results["discrimination"]["seeds"])
+    for name in ("event", "coverage", "efficiency", "rows"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
+    kept = inference.load_posterior(tmp_path / "posterior_1.npz", detector=dmsim.load_detector("xenonnt"))
+    assert kept.diagnostics["checks"]
