@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +50,7 @@ def drawn(events):
 
 def pulls(events, theta, columns):
     """(truth - anchor) / width in the unbounded vector, radial before tangential."""
-    x = np.asarray(jax.jit(lambda columns: events.summary(columns))(jnp.asarray(columns)))
+    x = np.asarray(eqx.filter_jit(events.summary)(jnp.asarray(columns)))
     assert np.isfinite(x).all()
     anchors = x[:, :16].reshape(-1, 2, 2, 4)[np.arange(len(x)), theta[:, 4].astype(int)]
     away = np.asarray(events.prior.to_unbounded(jnp.asarray(theta))) - anchors[:, 0]
