@@ -139,3 +139,13 @@ def read_provenance(folder: Path) -> dict[str, Any]:
             f"{path} was changed by hand or is damaged: its digest does not belong to its content"
         )
     return content
+
+
+def provenance_of(folder: Path) -> Provenance:
+    """`Provenance` of an output folder, to hand on with what is made of its tables.
+
+    Raises:
+        ValueError: as `read_provenance`.
+    """
+    content = read_provenance(folder)
+    return Provenance(**{name: value for name, value in content.items() if name not in _DERIVED})

@@ -20,8 +20,8 @@ import strax
 from dmsim.charge import prepare
 from dmsim.detector import Detector
 from dmsim.detector.presets_io import load_detector
-from dmsim.io.columns import TABLES
 from dmsim.io.provenance import tree_sha256
+from dmsim.io.strax_events import EVENT_FIELDS, events_to_strax
 from dmsim.io.strax_peaks import peaks_from_strax, peaks_to_strax
 from dmsim.reconstruction.event_building import reach_ns
 from dmsim.reconstruction.events import build_events
@@ -268,12 +268,6 @@ class DmsimPeaklets(_Configured, strax.Plugin):
         return {"peaklets": found.peaks, "lone_hits": found.lone_hits}
 
 
-# numbers within a chunk or a run mean nothing in strax, which orders by time; the window is time and endtime
-_LEFT_OUT = ("event", "start_ns", "end_ns", "s1_peak", "s2_peak", "alt_s1_peak", "alt_s2_peak")
-_COLUMNS = tuple(column for column in TABLES["events"] if column.name not in _LEFT_OUT)
-_PEAK_TIMES = tuple(f"{which}_time" for which in ("s1", "s2", "alt_s1", "alt_s2"))
-
-
 @strax.takes_config(*_OF_EVENTS)
 class DmsimEvents(_Configured, strax.OverlapWindowPlugin):
     """Events around triggering S2s: main and alternate signals, place, corrected areas, energy."""
@@ -285,14 +279,7 @@ class DmsimEvents(_Configured, strax.OverlapWindowPlugin):
 
     def infer_dtype(self) -> list[Any]:
         """Start and end, our columns, and the starts of the signals, -1 if there is none."""
-        return [
-            *strax.time_fields,
-            *(
-                ((f"{column.name}: {column.meaning} [{column.unit}]", column.name), _type_of(column.kind))
-                for column in _COLUMNS
-            ),
-            *(((f"start of the {name[:-5].replace('_', ' ')} [ns]", name), np.int64) for name in _PEAK_TIMES),
-        ]
+        return [*strax.time_fields, *EVENT_FIELDS]
 
     def get_window_size(self) -> int:
         """As far as a peak can matter to an event that it is not in [ns]."""
@@ -302,19 +289,13 @@ class DmsimEvents(_Configured, strax.OverlapWindowPlugin):
         """Events of these peaks."""
         peaks = peaks_from_strax(dmsim_peaks)
         events = build_events(self.detector(), peaks, n_events=None, settings=self.settings())
+        array = events_to_strax(events, peaks)
         out = np.zeros(len(events), np.dtype(self.infer_dtype()))
-        for column in _COLUMNS:
-            out[column.name] = getattr(events, column.name)
-        for name in _PEAK_TIMES:
-            row = getattr(events, name[:-5] + "_peak")
-            out[name] = np.where(row >= 0, peaks.time_ns[row], -1) if len(peaks) else -1
-        out["time"] = np.clip(events.start_ns, start, end)
-        out["endtime"] = np.clip(events.end_ns, start, end)
+        for name in array.dtype.names or ():
+            out[name] = array[name]
+        for name in ("time", "endtime"):
+            out[name] = np.clip(out[name], start, end)
         return out
-
-
-def _type_of(kind: str) -> Any:
-    return np.float32 if kind == "float" else np.dtype(kind)
 
 
 def register(

@@ -3,9 +3,10 @@ import json
 
 import numpy as np
 import pytest
-from io_examples import assert_same, only_valid, random_peaks, random_records
+from io_examples import assert_same, only_valid, random_events, random_peaks, random_records
 
-from dmsim.io import strax_peaks
+from dmsim.io import strax_events, strax_peaks
+from dmsim.io.provenance import provenance_of, write_provenance
 from dmsim.io.strax_folders import CODECS, FolderReader, FolderWriter, find_folder, lineage_hash
 from dmsim.io.strax_records import raw_record_dtype, records_to_strax
 from dmsim.io.strax_runs import RecordsReader, StraxWriter, remove_strax_folders
@@ -282,6 +283,33 @@ def test_peaks_for_strax_and_back(tmp_path, provenance, random):
     np.testing.assert_array_equal(strax.endtime(found), peaks.time_ns + peaks.length_ns)
     with pytest.raises(ValueError, match="has peaks already"):
         strax_peaks.write_peaks(tmp_path, "run_1", peaks, provenance=provenance)
+
+
+def test_events_for_strax_and_back(tmp_path, provenance, random):
+    strax = pytest.importorskip("strax")
+    from dmsim.io.strax_context import register
+
+    peaks, events = random_peaks(random, n=40), random_events(random, n=12)
+    rows = {f"{name}_peak": random.integers(-1, 40, 12) for name in ("s1", "s2", "alt_s1", "alt_s2")}
+    events = dataclasses.replace(events, **rows)
+    folder = strax_events.write_events(tmp_path, "run_1", events, peaks, provenance=provenance)
+    assert_same(strax_events.read_events(folder), events, except_for=rows)
+    context = strax.Context(storage=[strax.DataDirectory(str(tmp_path), readonly=True)])
+    register(context, folder)
+    found = context.get_array("run_1", "events", progress_bar=False)
+    np.testing.assert_array_equal(strax.endtime(found), events.end_ns)
+    for name, row in rows.items():
+        expected = np.where(row >= 0, peaks.time_ns[row], -1)
+        np.testing.assert_array_equal(found[name.replace("_peak", "_time")], expected)
+    write_provenance(tmp_path / "run", provenance)
+    assert provenance_of(tmp_path / "run").as_dict() == provenance.as_dict()
+    with pytest.raises(ValueError, match="has events already"):
+        strax_events.write_events(tmp_path, "run_1", events, peaks, provenance=provenance)
+    empty = dataclasses.replace(events, start_ns=np.full(12, -1))
+    with pytest.raises(ValueError, match="event 0 has no peaks"):
+        strax_events.write_events(tmp_path, "run_2", empty, peaks, provenance=provenance)
+    with pytest.raises(ValueError, match="does not hold dmsim's events: it has no fields alt_cs1_pe"):
+        strax_events.read_events(strax_peaks.write_peaks(tmp_path, "run_3", peaks, provenance=provenance))
 
 
 def test_peaks_that_strax_wrote(tmp_path, random):
