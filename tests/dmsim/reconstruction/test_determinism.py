@@ -84,11 +84,21 @@ def digest() -> str:
     return hashlib.sha256(b"".join(value for _, value in sorted(columns.items()))).hexdigest()
 
 
+def registers() -> set[str]:
+    """Kinds of vector registers that a kernel works with: ymm with AVX, else xmm alone."""
+    from dmsim.reconstruction.host.integrate import integrate
+
+    code = "".join(integrate.inspect_asm().values())
+    return {name for name in ("xmm", "ymm", "zmm") if name in code}
+
+
 @pytest.mark.slow  # compiles every kernel for another processor
 def test_an_older_processor_gives_the_same_bytes(tmp_path):
     older = {**OLDER, "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", "import test_determinism; print(test_determinism.digest())"],
+        [sys.executable, "-c", "import test_determinism as t; print(t.digest(), *sorted(t.registers()))"],
         cwd=Path(__file__).parent, env={**os.environ, **older}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stdout.strip() == digest()
+    older_digest, *older_registers = done.stdout.split()
+    assert older_registers == ["xmm"]  # it was another processor's code
+    assert older_digest == digest()
