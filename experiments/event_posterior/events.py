@@ -104,7 +104,7 @@ class Events(eqx.Module):
         category = (Category("interaction", kinds),) if len(kinds) > 1 else ()
         self.prior = Prior(*blocks, *category)
         self.detector, self.kinds = detector, tuple(KINDS[kind] for kind in kinds)
-        self.least_pe, self.oversample = tuple(least_pe), oversample
+        self.least_pe, self.oversample = (least_pe[0], least_pe[1]), oversample
         self.n_skew = skew_nodes(detector)
         # an energy's width grows about as its root: bins of equal widths in that
         edges = np.linspace(math.sqrt(low), math.sqrt(high), _N_ENERGIES + 1) ** 2

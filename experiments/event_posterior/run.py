@@ -13,9 +13,10 @@ import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -80,7 +81,7 @@ def drawer(events: Events, *, chunk: int = 16384) -> Any:
             jax.tree.map(np.asarray, compiled(jax.random.fold_in(key, i))) for i in range(-(-n // chunk))
         ]
         theta, columns = (np.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        if not np.asarray(events.seen(columns)).all():
+        if not np.asarray(events.seen(jnp.asarray(columns))).all():
             raise ValueError("too few of the drawn events are seen: raise `oversample`")
         return theta, columns
 
@@ -99,7 +100,9 @@ def train(
     wanted = inference.Budget(**budget)
     if path.exists():
         kept = inference.load_posterior(path, detector=events.detector)
-        return Fit(npe, kept.posterior, History(**kept.history), wanted), kept.diagnostics.get("training", {})
+        return Fit(npe, kept.posterior, History(**cast(Any, kept.history)), wanted), kept.diagnostics.get(
+            "training", {}
+        )
     wall, cpu = time.perf_counter(), time.process_time()
     fit = npe.fit(jax.random.key(seed), simulate, wanted)
     weights = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(fit.posterior.network))
@@ -194,9 +197,10 @@ def _energies(config, key, low, high) -> dict[str, Any]:
     """Energy resolution at every line."""
     settings = config["energy"]
     counts = {"n_events": settings["n_events"], "n_draws": settings["n_draws"]}
-    lines = [(*low, line) for line in settings["lines_kev"]] + [(*high, settings["high_kev"])]
+    lines = [(low, line) for line in settings["lines_kev"]] + [(high, settings["high_kev"])]
     found = [
-        rows.energy_resolution(jax.random.fold_in(key, i), *line, **counts) for i, line in enumerate(lines)
+        rows.energy_resolution(jax.random.fold_in(key, i), events, post, line, **counts)
+        for i, ((events, post), line) in enumerate(lines)
     ]
     return {"lines": found}
 

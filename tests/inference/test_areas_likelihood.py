@@ -23,9 +23,10 @@ def detector():
 
 
 def deposits(detector, n, energy_kev, interaction, z_mm=-700.0):
-    columns = {"energy_kev": energy_kev, "x_mm": 200.0, "y_mm": -100.0, "z_mm": z_mm, "time_ns": 0.0}
-    given = {name: np.full(n, value) for name, value in columns.items()}
-    return own_deposits(detector, interaction=interaction, **given)
+    x, y, z, time, energy = (np.full(n, value) for value in (200.0, -100.0, z_mm, 0.0, energy_kev))
+    return own_deposits(
+        detector, interaction=interaction, energy_kev=energy, x_mm=x, y_mm=y, z_mm=z, time_ns=time
+    )
 
 
 def scores(detector, energy_kev, interaction, *, scale=1.0):
@@ -37,7 +38,6 @@ def scores(detector, energy_kev, interaction, *, scale=1.0):
     kinds = (Interaction.named(interaction),)
 
     def total(moved):
-
         there = replace(
             events, energy_kev=events.energy_kev * jnp.exp(moved[0]) * scale, x_mm=events.x_mm + moved[1],
             z_mm=events.z_mm + moved[2],
