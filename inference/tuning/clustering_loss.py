@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dmsim.records import Signal
-from inference.tuning.truth_matching import KINDS, Found, Light, Rules, match_peaks
+from inference.tuning.truth_matching import KINDS, Columns, Found, Light, Rules, match_peaks
 
 _LATE = (Signal.DELAYED, Signal.AFTERPULSE, Signal.DARK)
 _SMOOTH = 1e-3  # bias under which |b| is rounded off
@@ -114,28 +114,62 @@ def truth_of(light: Light, scope: Scope = SCOPE) -> Truth:
     return Truth(light, counts.astype(bool), span, mine)
 
 
-def count(truth: Truth, found: Found, scope: Scope = SCOPE) -> Errors:
-    """Errors of the hard reading."""
+class _Wrong(NamedTuple):
+    """What is wrong with each signal, and with each peak."""
+
+    signals: Columns
+    split: np.ndarray
+    merged: np.ndarray
+    misclassified: np.ndarray
+    false: np.ndarray  # [peak]
+
+
+def _wrong(truth: Truth, found: Found, scope: Scope) -> _Wrong:
     signals, peaks = match_peaks(truth.light, found, scope.rules)
-    in_scope, kind = truth.counts, signals["kind"]
-    right = signals["found"] & (signals["class"] == kind)
+    right = signals["found"] & (signals["class"] == signals["kind"])
     of = np.array(KINDS)[peaks["of"]]
     false_s1 = (peaks["class"] == Signal.S1) & ~np.isin(of, ("S1", "piece of S1"))
     false_s2 = (peaks["class"] == Signal.S2) & ~np.isin(of, ("S2", "piece of S2", "delayed electrons"))
-    measured = _measured(truth, scope) & right
+    return _Wrong(
+        signals,
+        split=truth.counts & signals["split"] & signals["lone"],
+        merged=truth.counts & signals["wrongly_merged"],
+        misclassified=truth.counts & ~right,
+        false=false_s1 | false_s2,
+    )
+
+
+def count(truth: Truth, found: Found, scope: Scope = SCOPE) -> Errors:
+    """Errors of the hard reading."""
+    wrong = _wrong(truth, found, scope)
+    signals, kind = wrong.signals, wrong.signals["kind"]
+    measured = _measured(truth, scope) & ~wrong.misclassified & (signals["light_pe"] < 2 * truth.span_pe)
     deviation = signals["area_pe"] / np.maximum(truth.span_pe, 1e-9) - 1
-    each = [
-        measured & (kind == k) & (signals["light_pe"] < 2 * truth.span_pe) for k in (Signal.S1, Signal.S2)
-    ]
+    each = [measured & (kind == k) for k in (Signal.S1, Signal.S2)]
     return Errors(
-        n_signals=float(in_scope.sum()),
-        split=float((in_scope & signals["split"] & signals["lone"]).sum()),
-        merged=float((in_scope & signals["wrongly_merged"]).sum()),
-        misclassified=float((in_scope & ~right).sum()),
-        false=float(false_s1.sum() + false_s2.sum()),
+        n_signals=float(truth.counts.sum()),
+        split=float(wrong.split.sum()),
+        merged=float(wrong.merged.sum()),
+        misclassified=float(wrong.misclassified.sum()),
+        false=float(wrong.false.sum()),
         area_sum=np.array([deviation[rows].sum() for rows in each]),
         area_number=np.array([float(rows.sum()) for rows in each]),
     )
+
+
+def count_by_event(
+    truth: Truth, found: Found, scope: Scope = SCOPE
+) -> tuple[Float[np.ndarray, "event"], Float[np.ndarray, "event"]]:
+    """Signals that count and errors of each event, to draw events anew; a false peak is the last one's."""
+    wrong = _wrong(truth, found, scope)
+    numbers, n = truth.light.events["event"], len(truth.light.events["event"])
+    event = np.searchsorted(numbers, wrong.signals["event"])
+    errors = sum(x.astype(float) for x in (wrong.split, wrong.merged, wrong.misclassified))
+    order = np.argsort(wrong.signals["start_ns"], kind="stable")
+    begin = wrong.signals["start_ns"][order]
+    at = np.searchsorted(begin, found.start_ns[wrong.false], side="right") - 1
+    per_event = np.bincount(event, errors, n) + np.bincount(event[order][np.maximum(at, 0)], minlength=n)
+    return np.bincount(event, truth.counts, n), per_event
 
 
 def _measured(truth: Truth, scope: Scope) -> np.ndarray:

@@ -14,7 +14,7 @@ _FILL: dict[str, dict[str, Any]] = {
     "overlaps": {"position": _FAR},
     "members": {"time_ns": -1e9},
     "candidates": {"event": -1},
-    "boundaries": {"node": -1, "gap_ns": 1.0, "merge": -1},
+    "boundaries": {"node": -1, "mother": -1, "gap_ns": 1.0, "merge": -1},
 }
 _ROWS = ("heads", "hits", "starts", "ends", "overlaps", "members", "candidates", "boundaries", "nodes")
 Sizes = dict[str, int]
@@ -27,9 +27,10 @@ def sizes_of(plans: Sequence[soft.Plan], least: Sizes) -> Sizes:
         layout = plan.layout
         rows = {name: len(getattr(layout, name)[-1]) for name in _ROWS}
         rows |= {"inner": layout.candidates.inner.shape[1], "excluded": layout.candidates.excluded.shape[1]}
-        rows |= {"n_samples": plan.static.n_samples}
+        rows |= {"n_samples": plan.static.n_samples, "slots": layout.slots.up.shape[1]}
         for name, n in rows.items():
-            out[name] = max(out.get(name, 1), 1 << (n - 1).bit_length())
+            out[name] = max(out.get(name, 1), 1 << max(n - 1, 0).bit_length())
+        out["n_levels"] = max(out.get("n_levels", 1), plan.static.n_levels)
     return out
 
 
@@ -43,6 +44,15 @@ def resized(plan: soft.Plan, sizes: Sizes) -> soft.Plan:
     excluded = _wider(c.excluded, sizes["excluded"], 0)
     n = len(layout.candidates.event)
     left, right, inner = (_moved(x, n, certain, last) for x in (c.left, c.right, inner))
+    # trees of splits: those of no candidate or boundary come to none
+    size, width = sizes["candidates"], layout.slots.up.shape[1]
+    slots = layout.slots._replace(
+        boundary=_moved(_wider(layout.slots.boundary, sizes["slots"], certain), n, certain, last),
+        up=_moved(_wider(layout.slots.up, sizes["slots"], width), n, width, sizes["slots"]),
+        inside=_wider(layout.slots.inside, sizes["slots"], 0),
+        end=_wider(layout.slots.end, sizes["slots"], 0),
+    )
+    slots = _longer(slots, size, {"boundary": last, "up": sizes["slots"]})
     new["candidates"] = c._replace(left=left, right=right, inner=inner, excluded=excluded)
     channel = np.zeros(sizes["hits"], layout.hit_channel.dtype)
     channel[: len(layout.hit_channel)] = layout.hit_channel
@@ -50,8 +60,12 @@ def resized(plan: soft.Plan, sizes: Sizes) -> soft.Plan:
     if wave.size > 1:
         wave = np.pad(wave, ((0, sizes["candidates"] - n), (0, sizes["n_samples"] - wave.shape[1])))
         area = np.pad(area, ((0, sizes["candidates"] - n), (0, 0)))
-    layout = layout._replace(**new, hit_channel=channel, held_wave_pe=wave, held_area_pe=area, events=None)  # type: ignore[arg-type]
-    static = plan.static._replace(n_samples=sizes["n_samples"], n_events=0, n_atoms=0)
+    layout = layout._replace(
+        **new, slots=slots, hit_channel=channel, held_wave_pe=wave, held_area_pe=area, events=None
+    )  # type: ignore[arg-type]
+    static = plan.static._replace(
+        n_samples=sizes["n_samples"], n_levels=sizes["n_levels"], n_events=0, n_atoms=0
+    )
     return soft.Plan(layout, plan.time_ns, plan.length_ns, plan.event, 0, static)
 
 

@@ -49,7 +49,9 @@ def batches_of(
 
 
 def found_by(detector: Detector, records: RawRecords, settings: Settings) -> Found:
-    """Peaks of the hard reading."""
+    """Peaks of the hard reading, without places."""
+    # a place is fitted to each S2: of no concern here, and most of the time
+    settings = replaced(settings, position=replaced(settings.position, min_area_pe=1e7))
     return found_of(find_peaks(detector, records, settings=settings))
 
 
@@ -71,8 +73,6 @@ def hard_errors(
     detector: Detector, batches: Sequence[Batch], settings: Settings, *, scope: Scope = SCOPE
 ) -> list[Errors]:
     """Errors of the hard reading, batch by batch."""
-    # a place is fitted to each S2: of no concern here, and most of the time
-    settings = replaced(settings, position=replaced(settings.position, min_area_pe=1e7))
     return [count(b.truth, found_by(detector, b.records, settings), scope) for b in batches]
 
 
