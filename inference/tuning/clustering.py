@@ -17,6 +17,7 @@ from jaxtyping import Float, PRNGKeyArray
 from dmsim.detector import Detector
 from dmsim.reconstruction import soft
 from dmsim.reconstruction.settings import Settings
+from inference.tuning.clustering_events import apart, near, together
 from inference.tuning.clustering_loss import Errors, Scope
 from inference.tuning.clustering_parameters import LEAVES, Leaf, Parameters, parameters_of
 from inference.tuning.clustering_result import Look, Options, TunedSettings
@@ -87,33 +88,47 @@ class _Run:
 
     def __init__(self, detector, parameters: Parameters, options: Options, tuning, validation, begin: float):
         self.detector, self.parameters, self.options = detector, parameters, options
-        self.tuning, self.validation, self.begin = tuning, validation, begin
+        self.validation, self.begin = validation, begin
         self.descent = Descent(detector, parameters, options.scope)
         self.planner = Planner(detector, options.scope)
         self.looks: list[Look] = []
         self.errors: list[tuple[Errors, Errors]] = []  # hard, on both parts
         self.parts: list[Planned] = []
+        self.tuning, self.near, self.n_hard = list(tuning), np.ones(len(tuning), bool), 0
+        if options.near > 0:
+            scope = options.scope
+            self.tuning = [event for batch in tuning for event in apart(batch, scope)]
+            self.near, self.n_hard = near(detector, parameters, self.tuning, reach=options.near, scope=scope)
 
     def look(self, step: int, vector: Float[np.ndarray, "parameter"]) -> None:
         """Plan anew, and read hard."""
         frozen, scope = self.parameters.frozen(vector), self.options.scope
         first, last = self.options.temperature
         factor = first * (last / first) ** (step / self.options.n_steps)
+        each = hard_errors(self.detector, self.tuning, frozen, scope=scope)
+        if self.options.near > 0:  # what has an error now is looked at softly from here on
+            self.near |= np.array([e.split + e.merged + e.misclassified + e.false > 0 for e in each])
+        soft_ones = [batch for batch, is_near in zip(self.tuning, self.near, strict=True) if is_near]
+        if self.options.near > 0 and soft_ones:
+            soft_ones = [
+                together(soft_ones[k : k + self.options.events_per_plan], scope)
+                for k in range(0, len(soft_ones), self.options.events_per_plan)
+            ]
         warm = soft.Temperature().scaled(factor)
-        self.parts = self.planner(self.tuning, frozen, warm)
-        tuning, validation = (
-            added(hard_errors(self.detector, part, frozen, scope=scope))
-            for part in (self.tuning, self.validation)
-        )
-        self.near = tuning
+        self.parts = self.planner(soft_ones, frozen, warm) if soft_ones else []
+        self.rest = added([e for e, is_near in zip(each, self.near, strict=True) if not is_near])
+        tuning = added(each)
+        validation = added(hard_errors(self.detector, self.validation, frozen, scope=scope))
+        self.n_hard += 2
         self.errors.append((tuning, validation))
-        expected, self.first_slope = self.descent(self.parts, vector, self.near)
-        self.near, self.first_vector = expected, vector
+        self.beside = tuning
+        self.first_slope = self._descend(vector)
+        self.first_vector = vector
         self.looks.append(
             Look(
                 step=step,
                 temperature=factor,
-                soft=float(expected.loss(scope)),
+                soft=float(self.beside.loss(scope)),
                 hard=float(tuning.loss(scope)),
                 validation=float(validation.loss(scope)),
                 values=self.parameters.values(vector),
@@ -121,11 +136,15 @@ class _Run:
             )
         )
 
+    def _descend(self, vector: Float[np.ndarray, "parameter"]) -> Float[np.ndarray, "parameter"]:
+        expected, slope = self.descent(self.parts, vector, self.beside)
+        self.beside = added([expected, self.rest])
+        return slope
+
     def slope(self, vector: Float[np.ndarray, "parameter"]) -> Float[np.ndarray, "parameter"]:
         """Of the expected loss."""
         if vector is not self.first_vector:  # that one is known
-            self.near, slope = self.descent(self.parts, vector, self.near)
-            return slope
+            return self._descend(vector)
         return self.first_slope
 
     def chosen(self) -> TunedSettings:
@@ -154,7 +173,7 @@ class _Run:
             ),
             trajectory=tuple(looks),
             n_gradients=self.descent.n,
-            n_hard=2 * len(looks),
+            n_hard=self.n_hard,
             cpu_s=time.process_time() - self.begin,
             options=self.options,
         )

@@ -23,19 +23,24 @@ class Options:
         learning_rate: first size of a step, in the steps of the leaves, > 0; a cosine takes it to 5 %.
         to_given: loss for each squared step away from the given settings, >= 0.
         validation: part of the batches of each sample to choose on, above 0 and below 1.
+        near: only events are read softly that have errors, or get some where one parameter moves by so
+            many steps; 0: all are.
+        events_per_plan: of those, in one plan, >= 1.
         scope: which signals count, and how.
     """
 
     n_steps: int = 48
     steps_per_plan: int = 6
     temperature: tuple[float, float] = (1.0, 0.4)
-    learning_rate: float = 0.4
+    learning_rate: float = 0.2
     to_given: float = 1e-4
     validation: float = 0.4
+    near: float = 1.0
+    events_per_plan: int = 30
     scope: Scope = SCOPE
 
     def __post_init__(self):
-        for name in ("n_steps", "steps_per_plan"):
+        for name in ("n_steps", "steps_per_plan", "events_per_plan"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be 1 or more")
         if not self.temperature[0] >= self.temperature[1] > 0:
@@ -44,6 +49,8 @@ class Options:
             raise ValueError(f"learning_rate is {self.learning_rate}: must be above 0")
         if not self.to_given >= 0:
             raise ValueError(f"to_given is {self.to_given}: must not be negative")
+        if not self.near >= 0:
+            raise ValueError(f"near is {self.near}: must not be negative")
         if not 0 < self.validation < 1:
             raise ValueError(f"validation is {self.validation}: must be above 0 and below 1")
 
@@ -76,7 +83,7 @@ class TunedSettings:
     message: str
     trajectory: tuple[Look, ...]
     n_gradients: int  # passes over the batches tuned on, with their gradient
-    n_hard: int  # hard readings of one half of the batches or the other
+    n_hard: int  # hard readings of one part of the batches or the other
     cpu_s: float
     options: Options
 

@@ -139,4 +139,5 @@ def soft_errors(part: Planned, settings: Settings) -> Errors:
 
 def added(errors: Sequence[Errors]) -> Errors:
     """Of all batches together."""
-    return Errors(*(sum(column) for column in zip(*errors, strict=True)))
+    nothing = Errors(0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(2), np.zeros(2))
+    return Errors(*(sum(column) for column in zip(nothing, *errors, strict=True)))

@@ -12,6 +12,7 @@ import dmsim
 from dmsim.reconstruction import find_peaks, load_settings, soft
 from dmsim.reconstruction.settings import Settings, replaced
 from inference.tuning.clustering import Descent, divided, tune_clustering
+from inference.tuning.clustering_events import apart, near, together
 from inference.tuning.clustering_loss import SCOPE
 from inference.tuning.clustering_parameters import Leaf, parameters_of
 from inference.tuning.clustering_result import Options, write_settings
@@ -35,6 +36,8 @@ def changed(**sections):
 
 # pieces of small S2s stay apart
 APART = changed(merging={"gap_ns": (300.0, 250.0, 200.0, 150.0, 100.0)})
+# those of two S2s are joined
+JOINED = changed(merging={"gap_ns": (1800.0, 1500.0, 1200.0, 900.0, 600.0)})
 NARROW = changed(clustering={"gap_ns": 300.0}, splitting={"s2_threshold": (0.8, 0.3)})
 
 
@@ -99,12 +102,12 @@ def test_the_slope_is_that_of_the_differences(case):
     assert abs(1.1 * slope @ direction / reference - 1) > 0.03
 
 
-def test_thresholds_that_split_small_s2s_are_tuned_away(case, tmp_path):
+def test_thresholds_that_join_two_s2s_are_tuned_away(case, tmp_path):
     batches = [*case.batches, batch(case.detector, 3)]
-    options = Options(n_steps=4, steps_per_plan=2, learning_rate=2.0, temperature=(1.0, 0.5))
+    options = Options(n_steps=4, steps_per_plan=2, learning_rate=1.5, temperature=(1.0, 0.5))
     looks = []
     tuned = tune_clustering(
-        jax.random.key(1), case.detector, APART, {"by hand": batches},
+        jax.random.key(1), case.detector, JOINED, {"by hand": batches},
         leaves=(Leaf("merging.gap_ns"),), options=options, on_look=looks.append,
     )  # fmt: skip
     assert tuned.improved
@@ -121,8 +124,8 @@ def test_thresholds_that_split_small_s2s_are_tuned_away(case, tmp_path):
     assert np.array_equal(one.time_ns, other.time_ns)
     assert np.array_equal(one.signal, other.signal)
     # twin: other settings find other peaks
-    more = [len(find_peaks(case.detector, b.records, settings=APART)) for b in batches]
-    assert sum(more) > sum(len(find_peaks(case.detector, b.records, settings=read)) for b in batches)
+    fewer = [len(find_peaks(case.detector, b.records, settings=JOINED)) for b in batches]
+    assert sum(fewer) < sum(len(find_peaks(case.detector, b.records, settings=read)) for b in batches)
 
 
 def test_given_settings_come_back_where_nothing_is_better(case):
@@ -194,3 +197,20 @@ def test_settings_with_other_switches_are_written_and_read(tmp_path):
     write_settings(settings, tmp_path / "s.toml", tuned={"splitting.rise_ns"})
     assert load_settings(tmp_path / "s.toml").as_dict() == settings.as_dict()
     assert "# tuned" in (tmp_path / "s.toml").read_text()
+
+
+def test_events_apart_and_together_have_the_same_errors(case):
+    settings, whole = case.parameters.frozen(case.vector(NARROW)), case.batches
+    events = [event for b in whole for event in apart(b, SCOPE)]
+    assert [event.records.n_events for event in events] == [1] * 8
+    joined = together(events, SCOPE)
+    for one, other, parts in zip(
+        added(hard_errors(case.detector, whole, settings)),
+        added(hard_errors(case.detector, [joined], settings)),
+        added(hard_errors(case.detector, events, settings)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+        np.testing.assert_allclose(one, parts, rtol=1e-5)
+    chosen, _ = near(case.detector, case.parameters, events, reach=0.1, scope=SCOPE)
+    assert 0 < chosen.sum() < 8
