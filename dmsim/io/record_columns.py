@@ -110,18 +110,20 @@ def columns_of_table(table: pa.Table, *, origin: object) -> RecordColumns:
     return found
 
 
-def check_columns(columns: RecordColumns, *, n_sensors: int, origin: object) -> None:
+def check_columns(columns: RecordColumns, *, n_sensors: int, n_bits: int, origin: object) -> None:
     """Refuse records that cannot be what a digitiser wrote, before they are cut into islands.
 
     Args:
         columns: of one chunk.
         n_sensors: channels of the detector.
+        n_bits: of its digitiser.
         origin: the chunk's file, for the error.
 
     Raises:
         ValueError: with the first row that is wrong.
     """
     _in_range(columns, n_sensors, origin)
+    _samples_in_range(columns.data, n_bits, origin)
     backwards = np.flatnonzero(np.diff(columns.time_ns) < 0)
     if backwards.size:
         row = int(backwards[0]) + 1
@@ -154,6 +156,20 @@ def _in_range(columns: RecordColumns, n_sensors: int, origin: object) -> None:
                 f"{origin}: {name} is {column[row]} in record {row}: allowed are {low} to {high}"
                 + (": the records are from a detector with more sensors" if more else "")
             )
+
+
+def _samples_in_range(data: np.ndarray, n_bits: int, origin: object) -> None:
+    """Refuse samples that the digitiser has no bits for."""
+    full_scale = 2**n_bits
+    if not data.size or not np.issubdtype(data.dtype, np.integer):
+        return
+    if 0 <= np.bitwise_or.reduce(data, axis=None) < full_scale:  # one pass, not one for each end
+        return
+    row, sample = np.argwhere((data < 0) | (data >= full_scale))[0]
+    raise ValueError(
+        f"{origin}: sample {sample} of record {row} is {data[row, sample]} ADC counts: "
+        f"a digitiser of {n_bits} bits gives 0 to {full_scale - 1}"
+    )
 
 
 def _no_overlap(time: np.ndarray, end: np.ndarray, channel: np.ndarray, origin: object) -> None:

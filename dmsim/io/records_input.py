@@ -26,7 +26,7 @@ class RecordsInput:
     folder: Path
     is_strax: bool
     n_chunks: int
-    digest: str  # changes with any of the data
+    digest: str  # of the folder's metadata: counts and times of all chunks; of a table's, their hashes too
     provenance: dict[str, Any] | None  # of the run that wrote it, if dmsim did
 
     def reader(self, *, gap_ns: int) -> TableReader | RecordsReader:

@@ -146,7 +146,8 @@ def _span(job: Job, here: Setup, chunk: int) -> dict[str, Any]:
     source, detector, settings, _ = here
     origin = source.path_of(chunk)
     records = source.read_span(chunk)
-    check_columns(records, n_sensors=detector.light.sensors.n_sensors, origin=origin)
+    n_sensors, n_bits = detector.light.sensors.n_sensors, detector.electronics.n_bits
+    check_columns(records, n_sensors=n_sensors, n_bits=n_bits, origin=origin)
     # records of the chunk before end no later than this: they start no later, and are no longer
     reach = int(records.time_ns[0]) + records.data.shape[1] * records.sample_ns if records.n_records else None
     islands = split_islands(

@@ -274,7 +274,7 @@ def test_two_at_once_are_refused(cut, dmsim_command, tmp_path):
 def test_on_a_cluster(cut, expected, dmsim_command, tmp_path):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
     ) as cluster:
         address = cluster.scheduler_address
         assert dmsim_command("reconstruct", cut, "-o", tmp_path / "out", "--scheduler", address)[0] == 0
@@ -311,6 +311,8 @@ def edit(raw, **changes):
         ({"channel": (5, -1)}, "channel is -1 in record 5"),
         ({"length": (9, 111)}, "length is 111 in record 9: allowed are 1 to 110"),
         ({"length": (9, 0)}, "length is 0 in record 9"),
+        ({"data": ((7, 3), -1)}, "sample 3 of record 7 is -1 ADC counts: .* 14 bits gives 0 to 16383"),
+        ({"data": ((7, 3), 16384)}, "sample 3 of record 7 is 16384 ADC counts"),
         ({"dt": (slice(None), 2)}, "samples are 2 ns wide and those of detector xenonnt 10 ns"),
         ({"dt": (3, 2)}, r"sample widths of \[2, 10\] ns"),
         ({"time": (20, 10)}, "record 20 starts .* ns before the one in front of it"),

@@ -82,7 +82,7 @@ def read_all(folder: Path) -> None:
         source = open_records(folder)
         assert source.is_stream in (True, False)
         for chunk in range(min(source.n_chunks, 3)):
-            check_columns(source.read_span(chunk), n_sensors=494, origin=source.path_of(chunk))
+            check_columns(source.read_span(chunk), n_sensors=494, n_bits=14, origin=source.path_of(chunk))
         if source.has_events:
             for chunk in range(min(source.n_chunks, 3)):
                 source.read_events(chunk)

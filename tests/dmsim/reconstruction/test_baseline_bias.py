@@ -33,7 +33,7 @@ def biases(detector, n_events, settings=None):
     return area / truth - 1
 
 
-@pytest.mark.parametrize("n_events", [150, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_events", [300, pytest.param(2000, marks=pytest.mark.slow)])
 def test_the_rise_of_a_pulse_does_not_lower_its_baseline(monkeypatch, n_events):
     """0.5 % at most; 1e-5 two-sided at 4.42 sigma of the mean."""
     detector = dmsim.load_detector("xenonnt").without("all")
