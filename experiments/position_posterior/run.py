@@ -98,9 +98,10 @@ class Study:
         for low, high in ((0, 0.5), (0.5, 0.8), (0.8, 0.95), (0.95, 1.01)):
             bins[f"found at {low} to {min(high, 1)} R"] = (r >= low) & (r < high)
         for low, high in ((0, 1), (1, 10), (10, 50), (50, 1e4)):
-            bins[f"width {low} to {high} mm"] = (width >= low) & (width < high)
+            name = f"width {low} to {high} mm" if high < 1e4 else f"width above {low} mm"
+            bins[name] = (width >= low) & (width < high)
         bins["true place beyond 0.97 R"] = np.hypot(*xy.T) > 0.97 * self.radius_mm
-        bins["less than 50 PE on top"] = light < 50
+        bins["true light below 50 PE"] = light < 50
         found_in = {}
         for name, take in bins.items():
             if (n := int(take.sum())) > 100:
@@ -193,7 +194,7 @@ def figure(results: dict[str, Any], radius_mm: float) -> Figure:
         left.plot(*event["true_mm"], "*", color=colour, ms=9, label=f"{event['top_pe']:.0f} PE")
         left.plot(*event["fit_mm"], "x", color=colour, ms=6)
     left.set(aspect="equal", xlabel="x [mm]", ylabel="y [mm]", title="68 and 95 %; star: truth, cross: fit")
-    left.legend(fontsize=8, frameon=False, loc="lower right")
+    left.legend(fontsize=8, frameon=False, loc="upper left")
     pe = [row["top_pe"] for row in results["resolution"]]
     for where, colour, label in (("", "#3182bd", "whole volume"), ("_wall", "#e6550d", "beyond 0.95 R")):
         ratio = np.array(
