@@ -15,6 +15,8 @@ from inference.likelihood.population_response import Bins, Pairing, Points, Resp
 from inference.parameters import FreeParameters
 from inference.population.fit import find_mode
 
+pytestmark = pytest.mark.quick_compile
+
 N_EVENTS = 4096
 NAMES = ["g1", "se_gain", "recombination", "work_function"]
 WINDOW = Window.of((3, 90), (200, 8000), (8, 12))
@@ -182,7 +184,7 @@ def test_toys_have_the_expected_counts():
         (lambda: event_set(np.asarray([np.nan]), np.ones(1)), "none of 1 events has both"),
         (lambda: Window.of((5, 5), (100, 1000), (2, 2)), "is empty"),
         (lambda: Window((0.0, 0.0), (1.0, 2.0)), "ascending"),
-        (lambda: read_events("/no/such/folder"), "is no folder"),
+        (lambda: read_events("/no/such/folder"), "no such file or folder"),
         (lambda: Component.of("x", None, dist.Normal(1.0, 1.0)), "negative rate"),  # type: ignore[arg-type]
     ],
 )

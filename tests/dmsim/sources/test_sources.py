@@ -14,6 +14,8 @@ from dmsim import sources
 from dmsim.records import Interaction
 from dmsim.sources import beta, spectra
 
+pytestmark = pytest.mark.quick_compile
+
 # statistical tests here: Kolmogorov-Smirnov and chi-square, each with p > 1e-5; seeds are fixed
 P_MIN = 1e-5
 KEY = jax.random.key(7)

@@ -14,6 +14,8 @@ from dmsim import sources
 from dmsim.records import Interaction
 from dmsim.sources import beta, nuclear, radon, recoils
 
+pytestmark = pytest.mark.quick_compile
+
 # Kolmogorov-Smirnov and binomial tests, each with a false-positive rate of 1e-6; seeds are fixed
 P_MIN = 1e-6
 KEY = jax.random.key(21)
