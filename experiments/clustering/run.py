@@ -67,7 +67,15 @@ def _flat(samples: dict[str, list[Batch]]) -> list[Batch]:
     return [batch for batches in samples.values() for batch in batches]
 
 
-def compare(config: dict[str, Any], seed: int, detector: Detector, judge: Judge, options: Options) -> dict:
+def compare(
+    config: dict[str, Any],
+    seed: int,
+    detector: Detector,
+    judge: Judge,
+    options: Options,
+    *,
+    only_gradient: bool,
+) -> dict[str, Any]:
     """All methods on one seed's events."""
     straxen_like = settings_from(config["straxen_like"])
     given = Settings()
@@ -86,6 +94,8 @@ def compare(config: dict[str, Any], seed: int, detector: Detector, judge: Judge,
         tuned=tuned.as_dict(),
     )  # fmt: skip
     print(f"gradient {rows['gradient']['nominal']['per_signal']:.4f}: {tuned.message}", flush=True)
+    if only_gradient:
+        return rows
     parameters = parameters_of(given, LEAVES)
 
     def search(name, found):
@@ -111,6 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for one file a seed and the table")
     parser.add_argument("--figure", type=Path, help="PNG to draw")
     parser.add_argument("--seeds", type=int, nargs="*", help="those of the configuration if not given")
+    parser.add_argument("--only-gradient", action="store_true", help="leave the searches out: minutes a seed")
     args = parser.parse_args(arguments)
     config = tomllib.loads(args.config.read_text())
     options = Options(**config["tuning"])
@@ -121,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     for seed in wanted:
         assert judge is not None
         begin = time.process_time()
-        rows = compare(config, seed, detector, judge, options)
+        rows = compare(config, seed, detector, judge, options, only_gradient=args.only_gradient)
         (args.out / f"seed_{seed}.json").write_text(json.dumps(rows, indent=1) + "\n")
         print(f"seed {seed}: {time.process_time() - begin:.0f} CPU-s", flush=True)
     results = [json.loads(p.read_text()) for p in sorted(args.out.glob("seed_*.json"))]

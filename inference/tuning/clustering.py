@@ -25,6 +25,7 @@ from inference.tuning.clustering_samples import Batch, Planned, Planner, added, 
 
 Samples = Mapping[str, Sequence[Batch]]
 OPTIONS = Options()
+_LEAST_SLOPE = 1e-3  # errors a signal for a step: a parameter with less moves less than the others
 
 
 def tune_clustering(
@@ -65,7 +66,8 @@ def tune_clustering(
         if not sum(batch.truth.counts.sum() for batch in part):
             raise ValueError(f"no true signal counts in the batches to {what} on: see Options.scope")
     run = _Run(detector, parameters, options, tuning, validation, begin)
-    adam = optax.adam(optax.cosine_decay_schedule(options.learning_rate, options.n_steps, alpha=0.05))
+    schedule = optax.cosine_decay_schedule(options.learning_rate, options.n_steps, alpha=0.05)
+    adam = optax.adam(schedule, eps=_LEAST_SLOPE)
     vector = np.zeros(len(parameters))
     state = adam.init(jnp.asarray(vector, float))
     for first in range(0, options.n_steps, options.steps_per_plan):

@@ -10,11 +10,12 @@ import numpy as np
 
 from dmsim.detector import Detector
 from dmsim.records import RawRecords
-from inference.tuning.clustering_loss import Scope, count, truth_of
+from inference.tuning.clustering_loss import Scope, count_by_event, truth_of
 from inference.tuning.clustering_parameters import Parameters
 from inference.tuning.clustering_samples import Batch, found_by
 from inference.tuning.truth_matching import Light
 
+_AT_ONCE = 60  # events: a table of light by sensor and peak is made of each batch
 _EARLY_NS = 10_000  # light and samples so long before an event's time are of it
 _COLUMNS = ("event", "channel", "start_sample", "length", "pulse_length", "record_i", "data", "valid")
 
@@ -62,7 +63,11 @@ def together(batches: Sequence[Batch], scope: Scope) -> Batch:
         times.append(i * spacing)
         parts.append(light._replace(
             time_ns=light.time_ns + shift,
-            signals=light.signals | {"start_ns": light.signals["start_ns"] + shift},
+            signals=light.signals
+            | {
+                "start_ns": light.signals["start_ns"] + shift,
+                "event": np.full_like(light.signals["event"], i),
+            },
         ))  # fmt: skip
         owner.append(np.where(light.owner < 0, light.owner, light.owner + n))
         n += len(light.signals["event"])
@@ -70,7 +75,8 @@ def together(batches: Sequence[Batch], scope: Scope) -> Batch:
     signals = {name: np.concatenate([p.signals[name] for p in parts]) for name in parts[0].signals}
     light = Light(
         np.concatenate([p.time_ns for p in parts]), np.concatenate([p.charge_pe for p in parts]),
-        np.concatenate(owner), signals, parts[0].events,
+        np.concatenate(owner), signals,
+        {"event": np.arange(len(batches)), "energy_kev": np.full(len(batches), np.nan)},
     )  # fmt: skip
     records = _records(rows)
     records = eqx.tree_at(
@@ -115,8 +121,9 @@ def near(
             moves.append(parameters.project(vector))
     out = np.zeros(len(batches), bool)
     for vector in moves:
-        settings = parameters.frozen(vector)
-        for i in np.flatnonzero(~out):
-            errors = count(batches[i].truth, found_by(detector, batches[i].records, settings), scope)
-            out[i] = errors.per_signal > 0 if errors.n_signals else errors.false > 0
+        settings, rest = parameters.frozen(vector), np.flatnonzero(~out)
+        for part in np.array_split(rest, -(-rest.size // _AT_ONCE)) if rest.size else []:
+            whole = together([batches[i] for i in part], scope)
+            _, errors = count_by_event(whole.truth, found_by(detector, whole.records, settings), scope)
+            out[part] = errors > 0
     return out, len(moves)

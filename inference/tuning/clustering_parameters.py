@@ -105,8 +105,9 @@ class Parameters:
         self, vector: Float[np.ndarray, "parameter"], of_settings: Settings
     ) -> Float[np.ndarray, "parameter"]:
         """Derivative in the vector from the derivative in every number of the settings."""
-        leaves = jax.tree.leaves(of_settings)
-        of_values = np.array([float(leaves[place]) for place in self.places])
+        # by name: settings that were resolved with a detector have leaves that the given ones leave to it
+        found = {_name(path): float(x) for path, x in jax.tree_util.tree_leaves_with_path(of_settings)}
+        of_values = np.array([found[name] for name in self.names])
         return of_values * self.step * np.where(self.is_log, self.values(vector), 1.0)
 
     def frozen(self, vector: Float[np.ndarray, "parameter"]) -> Settings:
@@ -196,6 +197,11 @@ def parameters_of(given: Settings, leaves: Sequence[Leaf] = LEAVES) -> Parameter
         high=high,
         places=tuple(place for _, place, _ in rows),
     )
+
+
+def _name(path: tuple) -> str:
+    """`section.field`, with [i] for knots."""
+    return jax.tree_util.keystr(path).lstrip(".")
 
 
 def _range(given: Settings, name: str) -> tuple[float, float]:
