@@ -2,13 +2,15 @@
 
 `objective.py` says what is maximised, `constraints.py` what must be obeyed, `samples.py` on which events;
 `tune.py` climbs, `restore.py` brings hard cuts to what is asked for, `result.py` is what comes back;
-`simulator.py` lets events move with the detector. Nothing here is imported by dmsim.
+`simulator.py` lets events move with the detector. `clustering.py` tunes thresholds of the reconstruction.
+Nothing here is imported by dmsim.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inference.tuning.clustering import tune_clustering as tune_clustering
     from inference.tuning.constraints import Bounds as Bounds
     from inference.tuning.constraints import Efficiency as Efficiency
     from inference.tuning.constraints import MaxBackground as MaxBackground
@@ -26,6 +28,7 @@ _HOME_OF = {
     "TunedCuts": "result",
     "Sample": "samples",
     "tune": "tune",
+    "tune_clustering": "clustering",
 }
 
 
