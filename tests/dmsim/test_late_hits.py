@@ -14,6 +14,8 @@ from dmsim.detector.pulses import Afterpulses, DarkCounts
 from dmsim.pipeline import hits as hits_level
 from dmsim.records import Signal
 
+pytestmark = pytest.mark.quick_compile
+
 KEY = jax.random.key(21)
 EVENT = np.array([0, 1, 1, 2, 4, 5])  # event 3 has no deposit
 ENERGY = np.array([5.0, 2.0, 3.0, 0.0, 8.0, 4.0])  # event 2 has no energy

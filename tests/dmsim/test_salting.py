@@ -10,6 +10,8 @@ import pytest
 import dmsim
 from dmsim.pipeline import hits as hits_level
 
+pytestmark = pytest.mark.quick_compile
+
 KEY, OTHER = jax.random.key(5), jax.random.key(8)
 DETECTOR = dmsim.load_detector("xams").without("all")
 SAMPLE_NS = DETECTOR.electronics.sample_ns

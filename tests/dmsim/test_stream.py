@@ -13,6 +13,8 @@ from dmsim.pipeline import hits as hits_level
 from dmsim.pipeline import iterate_stream_with_truth, stream_windows
 from dmsim.records import Hits, Signal
 
+pytestmark = pytest.mark.quick_compile
+
 KEY = jax.random.key(5)
 DETECTOR = dmsim.load_detector("xams").without("all")
 DRIFT_NS = float(DETECTOR.electrons.drift_time_ns(-DETECTOR.geometry.drift_length_mm))

@@ -10,6 +10,8 @@ from dmsim.pipeline import iterate_records_with_truth
 from dmsim.pipeline import truth as truths
 from dmsim.records import Signal
 
+pytestmark = pytest.mark.quick_compile
+
 KEY = jax.random.key(7)
 DETECTOR = dmsim.load_detector("xams").without("all")
 N_EVENTS = 6

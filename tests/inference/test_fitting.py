@@ -9,6 +9,8 @@ import dmsim
 from inference.fitting import maximize, minimize
 from inference.parameters import FreeParameters
 
+pytestmark = pytest.mark.quick_compile
+
 
 @pytest.fixture(scope="module")
 def detector():

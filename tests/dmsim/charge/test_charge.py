@@ -14,6 +14,8 @@ import dmsim
 from dmsim import charge, ragged, rng
 from dmsim.records import Deposits, ElectronClouds, Quanta
 
+pytestmark = pytest.mark.quick_compile
+
 SIGMA = stats.norm.isf(0.5e-6)
 N = 20_000
 Z_MM = -40.0

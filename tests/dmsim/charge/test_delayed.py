@@ -19,6 +19,8 @@ from dmsim.detector.delayed import DelayedElectrons, Photoionisation
 from dmsim.detector.quantities import specs
 from dmsim.records import ElectronClouds
 
+pytestmark = pytest.mark.quick_compile
+
 SIGMA = stats.norm.isf(0.5e-6)
 N = 2000
 KEYS = rng.fold(rng.words_of(jax.random.key(4)), jnp.arange(N))

@@ -14,6 +14,8 @@ from scipy.sparse.linalg import spsolve
 from dmsim.detector import consistency
 from dmsim.detector.maps import GridMap
 
+pytestmark = pytest.mark.quick_compile
+
 table = eqx.filter_jit(lambda field, *place: field.table(*place))
 
 

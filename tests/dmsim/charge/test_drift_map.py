@@ -21,6 +21,8 @@ from dmsim.charge.drift_map import build, local
 from dmsim.detector.maps import GridMap
 from dmsim.records import Deposits, Quanta
 
+pytestmark = pytest.mark.quick_compile
+
 SIGMA = stats.norm.isf(0.5e-6)
 CLEAR_MM = 12.0  # of the wall, half a ring's pitch and less
 read = eqx.filter_jit(lambda arrivals, *place: arrivals(*place))

@@ -21,6 +21,8 @@ from dmsim.detector.presets_io import preset_path
 from dmsim.detector.quantities import specs
 from dmsim.records import ElectronClouds
 
+pytestmark = pytest.mark.quick_compile
+
 SIGMA = stats.norm.isf(0.5e-6)
 PRINTED = {
     # printed by nestpy 2.1.3: extraction_parameters of the detector, with its field, g1_gas, T and p

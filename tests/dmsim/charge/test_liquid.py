@@ -10,6 +10,8 @@ import pytest
 
 from dmsim.detector import liquid
 
+pytestmark = pytest.mark.quick_compile
+
 TABLE = Path(__file__).parents[2] / "data" / "nest" / "drift_diffusion.csv"
 
 

@@ -26,7 +26,7 @@ def made(tmp_path_factory):
                      "PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"):  # fmt: skip
             patch.setenv(f"JAX_{name}", "1")
         simulate = ["simulate", "-d", "xams", "-s", "kr83m", "-n", str(N_EVENTS), "--seed", "4"]
-        assert main([*simulate, "--chunk-events", "3", "-o", str(folder / "records")]) == 0
+        assert main([*simulate, "--chunk-events", "2", "-o", str(folder / "records")]) == 0
         for events in ("numbered", "triggered"):
             arguments = [str(folder / "records"), "-o", str(folder / events), "--events", events]
             assert main(["reconstruct", *arguments]) == 0

@@ -21,6 +21,8 @@ from dmsim.detector.pulses import Afterpulses, DarkCounts
 from dmsim.electronics.afterpulses import CHUNK
 from dmsim.records import Hits, Signal
 
+pytestmark = pytest.mark.quick_compile
+
 SIGMA = stats.norm.isf(0.5e-6)
 KEY = rng.words_of(jax.random.key(5))
 RELEASE = "release/xenon1t_pax_detector/pmt_afterpulses_sr1_run16347.csv"

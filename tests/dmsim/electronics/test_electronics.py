@@ -20,6 +20,8 @@ from dmsim.electronics.layout import _sorted
 from dmsim.electronics.noise import LENGTHS, noise_rows
 from dmsim.electronics.pulse import sample_shares
 
+pytestmark = pytest.mark.quick_compile
+
 SIGMA = stats.norm.isf(0.5e-6)
 REAL = dmsim.load_detector("xams").electronics
 QUIET = eqx.tree_at(lambda e: e.noise_adc, REAL, jnp.float32(0))

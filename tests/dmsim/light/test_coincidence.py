@@ -20,6 +20,8 @@ from dmsim.light.coincidence import _phase, _table, at_least, s1_acceptance
 from dmsim.light.detection import detection_probability
 from dmsim.records import Quanta
 
+pytestmark = pytest.mark.quick_compile
+
 SIGMAS = 4.9
 PATTERN = np.array([[0.5, 0.2, 0.15, 0.1, 0.05], [0.2, 0.2, 0.2, 0.2, 0.2]])
 

@@ -17,6 +17,8 @@ from dmsim.light.photoelectrons import area, photoelectrons
 from dmsim.light.timing import two_exponentials
 from dmsim.records import Deposits, ElectronClouds, ElectronList, Quanta, Signal
 
+pytestmark = pytest.mark.quick_compile
+
 RATE = 1e-6
 SIGMA = stats.norm.isf(RATE / 2)
 DETECTOR = dmsim.load_detector("xams")

@@ -16,6 +16,8 @@ from dmsim.light.detection import choose_sensor, cumulative
 from dmsim.light.expected import mean_charge_pe
 from dmsim.light.photoelectrons import area, photon_charge
 
+pytestmark = pytest.mark.quick_compile
+
 SIGMAS = 4.9
 N = 200_000
 ELECTRONICS = load_detector("xenon1t").electronics
