@@ -11,7 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
         "events", metavar="EVENTS", type=Path,
-        help="output of dmsim reconstruct, Parquet file or folder, strax folder, or CSV with a header",
+        help="output of dmsim reconstruct or simulate --level areas, Parquet file or folder, strax folder, "
+        "or CSV with a header",
     )  # fmt: skip
     parser.add_argument("--cuts", "-c", type=Path, required=True, metavar="FILE", help="TOML")
     parser.add_argument("--out", "-o", type=Path, required=True, metavar="DIR", help="folder for the output")
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the cut flow; write cut_flow.json, cut_flow.png, cuts.toml and selected.parquet.
+
+    The provenance of an output of dmsim is handed on, with the detector that it was made with.
 
     Raises:
         ValueError: for bad input; nothing is written then.
@@ -51,12 +54,19 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--weights {args.weights}: the events have {', '.join(sorted(columns))}")
     weights = None if args.weights is None else columns[args.weights]
     flow = evaluate(columns, cuts, weights=weights, confidence=args.confidence)
+    provenance = _provenance(args)
     print(flow)
+    if not flow.passed.any():
+        print("  warning: no event is left")
 
     args.out.mkdir(parents=True, exist_ok=True)
     text = to_toml(cuts).encode()
     write_whole(args.out / "cuts.toml", lambda file: file.write(text))
     write_json(args.out / "cut_flow.json", flow.as_dict())
+    if provenance is None:
+        (args.out / "provenance.json").unlink(missing_ok=True)  # of another selection
+    else:
+        write_json(args.out / "provenance.json", provenance)
     kept = {"row": np.flatnonzero(flow.passed)}  # in EVENTS
     kept |= {name: values[flow.passed] for name, values in columns.items()}
     write_whole(args.out / "selected.parquet", lambda file: pq.write_table(pa.table(kept), file))
@@ -82,6 +92,30 @@ def _read(path: Path) -> Any:
     from dmsim.io.strax_folders import FolderReader
 
     return np.concatenate(list(FolderReader(path)))
+
+
+def _provenance(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Of the selection, from that of its input; None where the input has none."""
+    from dmsim.io.files import sha256_of_file
+    from dmsim.io.provenance import FILE_NAME, Provenance, read_provenance
+
+    # of an output folder, or of the one around a table or a file
+    places = (args.events, args.events.parent)
+    found = next((place for place in places if (place / FILE_NAME).is_file()), None)
+    if found is None:
+        return None
+    origin = read_provenance(found)
+    settings = {"weights": args.weights, "name": args.name, "confidence": args.confidence}
+    return Provenance(
+        command="select",
+        settings=settings,
+        detector=origin["detector"],
+        detector_sha256=origin["detector_sha256"],
+        seed=None,
+        chunks={},
+        inputs={"events": origin["digest"], "cuts": sha256_of_file(args.cuts)},
+        precision=origin["precision"],
+    ).as_dict()
 
 
 def _names(pairs: list[str]) -> dict[str, str]:

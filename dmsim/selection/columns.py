@@ -52,7 +52,7 @@ def columns_of(events: Any, *, names: Mapping[str, str] | None = None) -> dict[s
 
     Args:
         events: `Events` or `Areas`, mapping of arrays, structured array, pandas or Arrow table, a Parquet
-            file, or a folder with such files (or with a folder `events` of them).
+            file, or a folder with such files (or with a folder `events` or `areas` of them).
         names: our name -> name in `events`, for tables of other origin; units must be those of our names.
 
     Returns:
@@ -113,7 +113,7 @@ def _read(path: Path) -> Any:
     import pyarrow as pa  # noqa: PLC0415 - only files need it
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    folder = path / "events" if (path / "events").is_dir() else path
+    folder = next((path / kind for kind in ("events", "areas") if (path / kind).is_dir()), path)
     files = sorted(folder.glob("*.parquet")) if folder.is_dir() else [path]
     if not files or not files[0].is_file():
         raise ValueError(f"{path} is no Parquet file, and no folder with such files")

@@ -20,7 +20,10 @@ _SCAN_REACH = (8.0, 40.0)  # t at the end of a scan
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
-        "events", type=Path, metavar="EVENTS", help="output folder of dmsim reconstruct, or of simulate areas"
+        "events",
+        type=Path,
+        metavar="EVENTS",
+        help="output folder of dmsim reconstruct, select, or simulate --level areas, or a Parquet file",
     )
     parser.add_argument(
         "--config", "-c", type=Path, metavar="FILE", help="TOML: window, components, free parameters"
@@ -66,14 +69,16 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     from dmsim import load_detector
+    from inference.commands.infer_summary import print_summary, summarise
     from inference.commands.progress import Bars
     from inference.likelihood.population import binned, unbinned
-    from inference.likelihood.population_data import read_events
+    from inference.likelihood.population_data import events_of, read_table
     from inference.population.config import make_population, read_config
     from inference.population.fit import fit_population
 
     config = read_config(args.config)
-    events = read_events(args.events)
+    table = read_table(args.events)
+    events = events_of(table)
     made_with = detector_of(args.events)
     detector = load_detector(args.detector or made_with or _no_detector(args))
     key_model, key_fit, key_toys = jax.random.split(jax.random.key(args.seed), 3)
@@ -90,8 +95,8 @@ def run(args: argparse.Namespace) -> int:
             f"the events were made with detector {made_with}, the model is that of {detector.name}"
         )
     summary = summarise(fit, events, signal, trouble)
-    _write(args, fit, events, signal, summary)
-    _print(args, summary)
+    _write(args, fit, events, signal, summary, events_sha256=table.sha256)
+    print_summary(args, summary)
     return 0
 
 
@@ -157,76 +162,20 @@ def _signal(key, population: Population, events: EventSet, args, report) -> Sign
     return result
 
 
-def summarise(
-    fit: PopulationFit, events: EventSet, signal: SignalResult | None, trouble: list[str]
-) -> dict[str, Any]:
-    """Everything that goes into result.json: plain numbers and words."""
-    import dataclasses
-
-    import numpy as np
-
-    population = fit.likelihood.population
-    parameters = {}
-    for i, parameter in enumerate(population.parameters):
-        draws = fit.draws[:, i]
-        parameters[parameter.name] = {
-            "unit": parameter.unit,
-            "start": parameter.start,
-            "prior_standard_deviation": float(parameter.prior.variance) ** 0.5,
-            "mode": float(fit.values[i]),
-            "mean": float(draws.mean()),
-            "standard_deviation": float(draws.std()),
-            "interval_68": np.quantile(draws, [0.16, 0.84]).tolist(),
-            "interval_90": np.quantile(draws, [0.05, 0.95]).tolist(),
-            "r_hat": float(fit.chains.r_hat[i]),
-            "effective_sample_size": float(fit.chains.effective_size[i]),
-        }
-    summary: dict[str, Any] = {
-        "parameters": parameters,
-        "correlation": np.atleast_2d(np.corrcoef(fit.draws.T)).tolist(),
-        "events": {
-            "read": len(events) + events.n_without,
-            "without_s1_or_s2": events.n_without,
-            "in_window": len(events.inside(population.window)),
-        },
-        "check": dataclasses.asdict(fit.check),
-        "trouble": trouble,
-    }
-    if signal is not None:
-        component = population.components[0]
-        summary["signal"] = {
-            "name": component.name,
-            "unit": component.rate.unit,
-            "events_per_unit": component.events_per_unit,
-            "best": float(signal.best.parameters[0]),
-            "q0": signal.discovery.q0,
-            "significance": signal.discovery.z,
-            "p_value": signal.discovery.p_value,
-            "confidence": signal.asymptotic.level,
-            "asymptotic_interval": [signal.asymptotic.low, signal.asymptotic.high],
-            "asymptotic_upper_limit": signal.upper,
-            "toy_interval": None if signal.toys is None else [signal.toys.low, signal.toys.high],
-            "scan": {
-                "rate": signal.signals.tolist(),
-                "t": signal.t.tolist(),
-                "level": None if signal.levels is None else signal.levels.tolist(),
-            },
-        }
-    return summary
-
-
 def _write(
     args: argparse.Namespace,
     fit: PopulationFit,
     events: EventSet,
     signal: SignalResult | None,
     summary: dict[str, Any],
+    *,
+    events_sha256: str,
 ) -> None:
     import inference
     from dmsim.io.files import sha256_of_file, write_json, write_whole
     from dmsim.io.provenance import Provenance, precision_of, source_sha256, tree_sha256
     from inference.commands.infer_figures import draw_events, draw_posterior, draw_signal
-    from inference.likelihood.population_data import table_folder
+    from inference.commands.infer_summary import finite
 
     detector = fit.likelihood.population.detector
     provenance = Provenance(
@@ -244,65 +193,18 @@ def _write(
         chunks={},
         inputs={
             args.config.name: sha256_of_file(args.config),
-            "events": sha256_of_file(table_folder(args.events) / "manifest.json"),
+            "events": events_sha256,
         },
         precision=precision_of(detector),
     )
-    figures = {"events.png": draw_events(fit, events), "posterior.png": draw_posterior(fit)}
+    figures = {
+        "events.png": draw_events(fit, events, has_signal=signal is not None),
+        "posterior.png": draw_posterior(fit),
+    }
     if signal is not None:
         figures["signal.png"] = draw_signal(signal, summary["signal"])
     args.out.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         write_whole(args.out / name, lambda file, figure=figure: figure.savefig(file, format="png", dpi=150))
     summary["figures"] = sorted(figures)
-    write_json(args.out / "result.json", {**_finite(summary), "provenance": provenance.as_dict()})
-
-
-def _finite(tree: Any) -> Any:
-    """The same with null for what is not a number, which JSON does not know."""
-    import math
-
-    if isinstance(tree, dict):
-        return {key: _finite(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_finite(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
-
-
-def _print(args: argparse.Namespace, summary: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)  # in a file, names are not cut short
-    found = summary["events"]
-    table = Table(title=f"{found['in_window']} of {found['read']} events in {args.events}")
-    for heading in ("parameter", "unit", "prior", "mode", "posterior"):
-        table.add_column(heading, justify="left" if heading in ("parameter", "unit") else "right")
-    for name, row in summary["parameters"].items():
-        table.add_row(
-            name,
-            row["unit"],
-            f"{row['start']:.4g} +- {row['prior_standard_deviation']:.2g}",
-            f"{row['mode']:.4g}",
-            f"{row['mean']:.4g} +- {row['standard_deviation']:.2g}",
-        )
-    console.print(table)
-    if "signal" in summary:
-        s = summary["signal"]
-        low, high = s["asymptotic_interval"]
-        console.print(
-            f"{s['name']}: {s['best']:.4g} {s['unit']}, {s['significance']:.2f} sigma above none; "
-            f"{s['confidence']:.0%} interval {low:.4g} to {high:.4g} (asymptotic), "
-            f"upper limit {s['asymptotic_upper_limit']:.4g}",
-            highlight=False,
-        )
-        if s["toy_interval"] is not None:
-            low, high = s["toy_interval"]
-            console.print(
-                f"{s['confidence']:.0%} interval from toys: {low:.4g} to {high:.4g}", highlight=False
-            )
-    for trouble in summary["trouble"]:
-        console.print(f"warning: {trouble}: do not trust the uncertainties", highlight=False)
-    console.print(f"written: {args.out / 'result.json'}, {', '.join(summary['figures'])}", highlight=False)
+    write_json(args.out / "result.json", {**finite(summary), "provenance": provenance.as_dict()})

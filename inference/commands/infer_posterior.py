@@ -1,8 +1,13 @@
 """`dmsim infer --posterior`: a trained posterior applied to every event of a file."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inference.likelihood.population_data import Table
 
 _DRAWS = 400  # an event
 _QUANTILES = {"low_90": 0.05, "low_68": 0.16, "median": 0.5, "high_68": 0.84, "high_90": 0.95}
@@ -24,6 +29,7 @@ def apply_posterior(args: argparse.Namespace) -> int:
     from inference.commands.infer import detector_of
     from inference.commands.progress import Bars
     from inference.estimators.files import load_posterior
+    from inference.likelihood.population_data import read_table
 
     made_with = detector_of(args.events)
     name = args.detector or made_with
@@ -34,7 +40,8 @@ def apply_posterior(args: argparse.Namespace) -> int:
     elif made_with is not None and loaded.detector is not None and loaded.detector["name"] != made_with:
         trouble.append(f"the events are from {made_with}, the posterior is for {loaded.detector['name']}")
     posterior = loaded.posterior
-    columns, events, kind = _columns(args.events, posterior.layout.shapes)
+    data = read_table(args.events)
+    columns, events = _columns(data, posterior.layout.shapes)
     complete = np.all(
         [np.isfinite(values.reshape(len(values), -1)).all(axis=1) for values in columns.values()], axis=0
     )
@@ -45,7 +52,7 @@ def apply_posterior(args: argparse.Namespace) -> int:
         moments = _draw(args.seed, posterior, columns, report)
     table = {"event": events[complete], **moments}
     summary = {
-        "events": {"read": len(events), "without_data": int((~complete).sum()), "table": kind},
+        "events": {"read": len(events), "without_data": int((~complete).sum()), "table": data.kind},
         "parameters": {
             name: {
                 "unit": unit,
@@ -58,7 +65,7 @@ def apply_posterior(args: argparse.Namespace) -> int:
         "diagnostics": loaded.diagnostics,
         "trouble": trouble,
     }
-    _write(args, posterior, table, summary)
+    _write(args, posterior, table, summary, events_sha256=data.sha256)
     for name, row in summary["parameters"].items():
         print(f"{name}: mean {row['mean_of_means']:.4g} {row['unit']}, "
               f"standard deviation of an event {row['mean_standard_deviation']:.3g}")  # fmt: skip
@@ -86,33 +93,26 @@ def _trouble(path: Path, diagnostics: dict[str, Any], *, accept_failed: bool) ->
     return [said]
 
 
-def _columns(path: Path, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[str, Any], Any, str]:
-    """The columns that a posterior was trained on, the events' numbers, and the table's name."""
+def _columns(table: Table, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[str, Any], Any]:
+    """The columns that a posterior was trained on, and the events' numbers."""
     import numpy as np
 
-    from dmsim.io.parquet import TableReader
-    from dmsim.io.tables import unpack
-    from inference.likelihood.population_data import table_folder
-
-    folder = table_folder(path)
-    reader = TableReader(folder)
-    chunks = [unpack(table, reader.kind, origin=folder).columns for table in reader]
-    if not chunks:
-        raise ValueError(f"{folder} holds no events")
-    missing = [name or "(an array without names)" for name in shapes if name not in chunks[0]]
+    found = table.columns
+    missing = [name or "(an array without names)" for name in shapes if name not in found]
     if missing:
         raise ValueError(
-            f"{folder}, a table of {reader.kind}, has no {', '.join(missing)}, on which the posterior was "
-            f"trained; its columns are {', '.join(chunks[0])}"
+            f"{table.origin}, a table of {table.kind}, has no {', '.join(missing)}, on which the posterior "
+            f"was trained; its columns are {', '.join(found)}"
         )
-    columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in shapes}
+    columns = {name: found[name] for name in shapes}
     for name, shape in shapes.items():
         if columns[name].shape[1:] != shape:
             raise ValueError(
-                f"{folder}: {name} has shape {columns[name].shape[1:]} an event: "
+                f"{table.origin}: {name} has shape {columns[name].shape[1:]} an event: "
                 f"the posterior was trained on {shape}"
             )
-    return columns, np.concatenate([chunk["event"] for chunk in chunks]), reader.kind
+    n_events = len(next(iter(columns.values())))
+    return columns, found.get("event", np.arange(n_events))
 
 
 def _draw(seed: int, posterior: Any, columns: dict[str, Any], report: Any) -> dict[str, Any]:
@@ -137,7 +137,14 @@ def _draw(seed: int, posterior: Any, columns: dict[str, Any], report: Any) -> di
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
-def _write(args: argparse.Namespace, posterior: Any, table: dict[str, Any], summary: dict[str, Any]) -> None:
+def _write(
+    args: argparse.Namespace,
+    posterior: Any,
+    table: dict[str, Any],
+    summary: dict[str, Any],
+    *,
+    events_sha256: str,
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
     from matplotlib.figure import Figure
@@ -145,7 +152,6 @@ def _write(args: argparse.Namespace, posterior: Any, table: dict[str, Any], summ
     import inference
     from dmsim.io.files import sha256_of_file, write_json, write_whole
     from dmsim.io.provenance import source_sha256
-    from inference.likelihood.population_data import table_folder
 
     names = posterior.prior.names
     figure = Figure(figsize=(3.2 * len(names), 5), layout="constrained")
@@ -163,7 +169,7 @@ def _write(args: argparse.Namespace, posterior: Any, table: dict[str, Any], summ
     write_whole(args.out / "posterior.png", lambda file: figure.savefig(file, format="png", dpi=150))
     origin = {
         "posterior_sha256": sha256_of_file(args.posterior),
-        "events_sha256": sha256_of_file(table_folder(args.events) / "manifest.json"),
+        "events_sha256": events_sha256,
         "inference_source_sha256": source_sha256(inference),
         "seed": args.seed,
     }

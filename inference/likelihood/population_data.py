@@ -2,15 +2,18 @@
 
 import math
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from dmsim.io.parquet import TableReader
+from dmsim.io.files import sha256_of_file
+from dmsim.io.parquet import MANIFEST, TableReader
 from dmsim.io.tables import unpack
+from dmsim.selection import columns_of
 
+SELECTED = "selected.parquet"  # of `dmsim select`
 _KINDS = ("events", "areas")
 _SEED = 20  # of the choice of simulated S1s that miss the coincidence
 
@@ -116,22 +119,31 @@ def event_set(cs1_pe: np.ndarray, cs2_pe: np.ndarray, *, origin: object = "event
     return EventSet(s1[seen], s2[seen], int(s1.size - seen.sum()))
 
 
-def read_events(path: str | Path) -> EventSet:
-    """Events from an output folder of dmsim: reconstructed `events`, or simulated `areas`.
+class Table(NamedTuple):
+    """Events as columns."""
 
-    Of areas, those whose S1 misses the coincidence are left out as if they had no S1.
+    kind: str  # events, areas, or selected: rows of any table, one file
+    columns: dict[str, np.ndarray]
+    origin: Path
+    sha256: str  # of its manifest or of the file
+
+
+def read_table(path: str | Path) -> Table:
+    """Columns of an output folder of dmsim, of `dmsim select`, or of a Parquet file of events.
 
     Args:
-        path: the output folder, or the table's own.
+        path: a folder with a table `events` or `areas`, the table's own folder, a folder with
+            `selected.parquet`, or a Parquet file with the column names of our events.
 
     Raises:
-        ValueError: if there is no such table, it is damaged, or its values are none of areas in PE.
+        ValueError: if there is no such table, or it is damaged.
     """
     path = Path(path)
+    file = path / SELECTED if (path / SELECTED).is_file() else path
+    if file.is_file():
+        return Table("selected", columns_of(file), file, sha256_of_file(file))
     if not path.is_dir():
-        raise ValueError(
-            f"events {path} is no folder: give an output folder of dmsim reconstruct or simulate"
-        )
+        raise ValueError(f"events {path}: there is no such file or folder")
     folder = next((path / kind for kind in _KINDS if (path / kind).is_dir()), path)
     reader = TableReader(folder)
     if reader.kind not in _KINDS:
@@ -139,23 +151,37 @@ def read_events(path: str | Path) -> EventSet:
     chunks = [unpack(table, reader.kind, origin=folder).columns for table in reader]
     if not chunks:
         raise ValueError(f"{folder} holds no events")
-    cs1, cs2 = (np.concatenate([chunk[name] for chunk in chunks]) for name in ("cs1_pe", "cs2_pe"))
-    if reader.kind == "areas":
-        # in areas the coincidence is a probability yet: those that miss it are chosen here, always the same
-        accepted = np.concatenate([chunk["s1_acceptance"] for chunk in chunks])
-        cs1 = np.where(np.random.default_rng(_SEED).random(len(cs1)) < accepted, cs1, 0.0)
-    return event_set(cs1, cs2, origin=folder)
+    columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return Table(reader.kind, columns, folder, sha256_of_file(folder / MANIFEST))
 
 
-def table_folder(path: str | Path) -> Path:
-    """The folder of the table of events or areas in an output folder, or the folder itself.
+def events_of(table: Table) -> EventSet:
+    """The corrected areas of a table's events.
+
+    Of simulated areas, also selected ones, those whose S1 misses the coincidence are left out as if they had
+    no S1.
 
     Raises:
-        ValueError: if there is no such folder.
+        ValueError: if columns are missing, or values are none of areas in PE.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise ValueError(
-            f"events {path} is no folder: give an output folder of dmsim reconstruct or simulate"
-        )
-    return next((path / kind for kind in _KINDS if (path / kind).is_dir()), path)
+    columns = table.columns
+    missing = [name for name in ("cs1_pe", "cs2_pe") if name not in columns]
+    if missing:
+        raise ValueError(f"{table.origin} has no {', '.join(missing)}: its columns are {', '.join(columns)}")
+    cs1 = columns["cs1_pe"]
+    accepted = columns.get("s1_acceptance")
+    if accepted is not None and len(accepted):
+        # in areas the coincidence is a probability yet: those that miss it are chosen here, always the same,
+        # by their row before the selection
+        rows = columns.get("row", np.arange(len(cs1)))
+        cs1 = np.where(np.random.default_rng(_SEED).random(rows.max() + 1)[rows] < accepted, cs1, 0.0)
+    return event_set(cs1, columns["cs2_pe"], origin=table.origin)
+
+
+def read_events(path: str | Path) -> EventSet:
+    """Events from files: `events_of` what `read_table` gives.
+
+    Raises:
+        ValueError: as those.
+    """
+    return events_of(read_table(path))

@@ -4,6 +4,11 @@ Neyman's construction orders experiments by t: a rate is inside of the interval 
 not above the level that a share of toys with that rate stay below (Feldman & Cousins, Phys. Rev. D 57 (1998)
 3873, arXiv:physics/9711021, with nuisances profiled). The asymptotic interval takes Wilks' level, the
 quantile of chi-squared with one degree of freedom.
+
+The upper limit is one-sided: rates below the best one count as perfectly compatible (q_mu), so all that may
+go wrong lies above, and its level is lower than that of the interval's upper end at the same confidence (1.64
+and 2.71 at 90 %). Asymptotic levels need some signal events: without background and with none seen, t of s
+events is 2 s, the exact 90 % limit of 2.3 events is at t = 4.6, and the asymptotic one is 0.8 events.
 """
 
 from typing import NamedTuple
@@ -83,8 +88,15 @@ def upper_limit(
 
     Source: arXiv:1007.1727, eqs. 14 and 59: the level of q_mu is the square of the normal quantile.
     """
-    q = np.where(signals >= best, t, 0.0)
+    q = one_sided(signals, t, best)
     return crossings(signals, q, float(norm.ppf(confidence) ** 2), confidence).high
+
+
+def one_sided(
+    signals: Float[np.ndarray, "..."], t: Float[np.ndarray, "..."], best: Float[np.ndarray, "..."] | float
+) -> Float[np.ndarray, "..."]:
+    """The statistic q_mu: t above the best rate, 0 below it (arXiv:1007.1727, eq. 14)."""
+    return np.where(np.asarray(signals) >= best, t, 0.0)
 
 
 def toy_levels(
@@ -104,20 +116,41 @@ def toy_levels(
         confidence: 0 to 1.
         n_toys: a truth.
     """
-    levels = []
+    return _levels(key, model, truths, confidence=confidence, n_toys=n_toys)[0]
+
+
+def _levels(
+    key: PRNGKeyArray,
+    model: Model,
+    truths: Float[Array, "signal parameter"],
+    *,
+    confidence: float,
+    n_toys: int,
+) -> tuple[Float[np.ndarray, "signal"], Float[np.ndarray, "signal"]]:
+    """The levels of t, and of the one-sided q_mu, from the same toys."""
+    two, one = [], []
     for number, truth in enumerate(truths):
-        t = t_of_toys(jax.random.fold_in(key, number), model, truth, n_toys=n_toys)
-        levels.append(np.quantile(np.asarray(t), confidence))
-    return np.asarray(levels)
+        t, best = _fitted_toys(jax.random.fold_in(key, number), model, truth, n_toys=n_toys)
+        two.append(np.quantile(t, confidence))
+        one.append(np.quantile(one_sided(np.full(n_toys, float(truth[0])), t, best), confidence))
+    return np.asarray(two), np.asarray(one)
 
 
 def t_of_toys(
     key: PRNGKeyArray, model: Model, truth: Float[Array, "parameter"], *, n_toys: int
 ) -> Float[Array, "toy"]:
     """The statistic t at the true rate of toys drawn there."""
+    return jnp.asarray(_fitted_toys(key, model, truth, n_toys=n_toys)[0])
+
+
+def _fitted_toys(
+    key: PRNGKeyArray, model: Model, truth: Float[Array, "parameter"], *, n_toys: int
+) -> tuple[Float[np.ndarray, "toy"], Float[np.ndarray, "toy"]]:
+    """The same, and each toy's best rate."""
     counts, aux = draw(key, model, truth, n_toys)
     best = fit_many(model, counts, aux)
-    return scan_many(model, counts, aux, best, truth[:1])[:, 0]
+    t = scan_many(model, counts, aux, best, truth[:1])[:, 0]
+    return np.asarray(t), np.asarray(best.parameters[:, 0])
 
 
 class SignalResult(NamedTuple):
@@ -130,7 +163,9 @@ class SignalResult(NamedTuple):
     asymptotic: Interval
     toys: Interval | None
     levels: Float[np.ndarray, "signal"] | None  # of the toys
-    upper: float
+    upper: float  # one-sided, asymptotic
+    toy_upper: float | None  # one-sided, from the toys
+    events_per_unit: float  # of signal, expected in the bins at a rate of 1
 
 
 def signal_intervals(
@@ -157,11 +192,15 @@ def signal_intervals(
     best = fit_many(model, counts[None], aux[None])
     t = np.asarray(scan_many(model, counts[None], aux[None], best, jnp.asarray(signals, jnp.float32))[0])
     best = jax.tree.map(lambda a: a[0], best)
-    levels, toys = None, None
+    levels = toys = toy_upper = None
     if n_toys:
         truths = conditional(model, counts, aux, jnp.asarray(signals, jnp.float32))
-        levels = toy_levels(key, model, truths, confidence=confidence, n_toys=n_toys)
+        levels, of_limit = _levels(key, model, truths, confidence=confidence, n_toys=n_toys)
         toys = crossings(signals, t, levels, confidence)
+        q = one_sided(signals, t, float(best.parameters[0]))
+        toy_upper = crossings(signals, q, of_limit, confidence).high
+    shapes = best.parameters[model.n_components :]
+    of_signal = jnp.exp(model.log_templates(shapes).reshape(model.n_components, -1)[0])
     return SignalResult(
         best=best,
         signals=np.asarray(signals),
@@ -171,4 +210,6 @@ def signal_intervals(
         toys=toys,
         levels=levels,
         upper=upper_limit(signals, t, float(best.parameters[0]), confidence),
+        toy_upper=toy_upper,
+        events_per_unit=float(of_signal.sum()),
     )

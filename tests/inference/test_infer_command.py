@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import numpyro.distributions as dist
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,6 +16,9 @@ from dmsim.cli.main import main
 from dmsim.io import tables
 from dmsim.io.parquet import TableWriter
 from dmsim.io.provenance import Provenance, tree_sha256, write_provenance
+from inference.commands.infer import detector_of
+from inference.commands.infer_summary import signal_lines
+from inference.likelihood.population_data import read_events, read_table
 from inference.population.config import checked_config, wimp_events
 
 CONFIG = """
@@ -90,7 +94,24 @@ def test_a_whole_run(folder, config, tmp_path, capsys):
     low, high = signal["asymptotic_interval"]
     assert low <= signal["best"] <= high
     assert {"events.png", "posterior.png", "signal.png"} <= {p.name for p in out.iterdir()}
-    assert "written" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "Warning" not in said.err
+    assert "one-sided 90% upper limit" in said.out
+    assert "flat 0 to 1000" in said.out
+
+
+def test_a_limit_of_few_events_is_said_to_be_no_limit():
+    """Without background and with none seen the asymptotic 90 % limit is 0.8 events; the exact one is 2.3."""
+    stated = {
+        "name": "wimp", "unit": "1e-47 cm2", "confidence": 0.9, "best": 0.0, "significance": 0.0,
+        "asymptotic_interval": [0.0, float("nan")], "asymptotic_upper_limit": 0.4, "toy_interval": None,
+        "events_per_unit": 3.0, "events_in_window_per_unit": 2.0, "asymptotic_is_valid": False,
+    }  # fmt: skip
+    text = "\n".join(signal_lines(stated))
+    assert "two-sided 90% interval 0 to beyond the scan 1e-47 cm2" in text
+    assert "the asymptotic limit is 0.8 events in the window" in text
+    assert "--toys 1000" in text
+    assert "warning" not in "\n".join(signal_lines(stated | {"asymptotic_is_valid": True}))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +157,28 @@ def test_bad_options_are_one_line(folder, config, capsys, options, message):
 def test_a_folder_without_events(config, tmp_path, capsys):
     assert main(["infer", str(tmp_path), "--config", str(config), "--detector", "xenonnt"]) == 1
     assert "is not a table folder of dmsim" in capsys.readouterr().err
+
+
+def test_events_of_a_selection_are_those_of_the_run_that_passed(folder, tmp_path):
+    cuts = tmp_path / "cuts.toml"
+    cuts.write_text('version = 1\n[[cut]]\nkind = "radius"\nname = "volume"\nhigh = 500.0\n')
+    out = tmp_path / "selected"
+    assert main(["select", str(folder), "--cuts", str(cuts), "--out", str(out)]) == 0
+    assert detector_of(out) == detector_of(out / "selected.parquet") == "xenonnt"
+    whole, table = read_table(folder), read_table(out)
+    radius = np.hypot(whole.columns["x_mm"], whole.columns["y_mm"])
+    selected, events = read_events(out), read_events(folder)
+    assert len(table.columns["row"]) == np.sum(radius <= 500.0) < 400
+    # S1s that miss the coincidence are the same ones before and after the selection
+    assert set(selected.cs1_pe) == set(events.cs1_pe) & set(table.columns["cs1_pe"].astype(float))
+    np.testing.assert_array_equal(read_events(out / "selected.parquet").cs2_pe, selected.cs2_pe)
+
+
+def test_a_table_without_areas(tmp_path, config, capsys):
+    pq.write_table(pa.table({"cs1_pe": [1.0]}), tmp_path / "events.parquet")
+    arguments = [str(tmp_path / "events.parquet"), "--config", str(config), "--detector", "xenonnt"]
+    assert main(["infer", *arguments]) == 1
+    assert "has no cs2_pe: its columns are cs1_pe" in capsys.readouterr().err
 
 
 def test_wimp_events_of_an_exposure():

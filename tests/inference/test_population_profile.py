@@ -111,6 +111,21 @@ def test_intervals_of_one_experiment():
     assert result.toys.low < best < result.toys.high
     assert best < result.upper < result.asymptotic.high  # one-sided
     assert result.discovery.p_value < 0.5
+    assert result.toy_upper is not None
+    assert best < result.toy_upper < result.toys.high
+
+
+def test_an_asymptotic_limit_on_nothing_seen_is_too_low():
+    """Without background t of s events is 2 s; of s = 2.3 a tenth of toys see none (Poisson)."""
+    model = model_of([[1.0]], [5.0], [np.inf])
+    signals = np.linspace(0, 6, 13)
+    nothing = jnp.zeros(1), jnp.zeros(1)
+    result = signal_intervals(jax.random.key(1), model, *nothing, signals, n_toys=400)
+    assert result.upper == pytest.approx(1.2816**2 / 2, abs=0.01)
+    assert result.events_per_unit == pytest.approx(1.0)
+    assert result.toy_upper is not None
+    # 2.3 by the exact formula; the scan's step and 400 toys leave about 0.3
+    assert abs(result.toy_upper - 2.3) < 0.6
 
 
 def test_crossings_at_the_ends_of_a_scan():

@@ -47,6 +47,7 @@ def test_events_of_a_parquet_file(cuts, tmp_path, dmsim_command):
     status, output, error = dmsim_command(*arguments)
     assert (status, error) == (0, "")
     assert "effective numbers" in output
+    assert "no event is left" not in output
     passed = read_cuts(out / "cuts.toml").passes(events)
     kept = pq.read_table(out / "selected.parquet")
     np.testing.assert_array_equal(kept["row"].to_numpy(), np.flatnonzero(passed))
@@ -81,6 +82,16 @@ def test_csv_and_strax_folder_give_the_same(cuts, tmp_path, dmsim_command):
         assert dmsim_command("select", source, "--cuts", cuts, "--out", out, *more)[0] == 0
         kept.append(pq.read_table(out / "selected.parquet")["row"].to_pylist())
     assert kept[0] == kept[1] == np.flatnonzero(read_cuts(cuts).passes(events)).tolist()
+
+
+def test_nothing_left_is_said(cuts, tmp_path, dmsim_command):
+    pq.write_table(pa.table(_events(5) | {"cs1_pe": np.ones(5)}), tmp_path / "events.parquet")
+    out = tmp_path / "out"
+    status, output, _ = dmsim_command("select", tmp_path / "events.parquet", "--cuts", cuts, "--out", out)
+    assert status == 0
+    assert "warning: no event is left" in output
+    assert pq.read_table(out / "selected.parquet").num_rows == 0
+    assert not (out / "provenance.json").exists()  # the events have none
 
 
 @pytest.mark.parametrize(
