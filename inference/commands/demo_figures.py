@@ -102,6 +102,7 @@ class _Shown:
             unit_ns=1e3,
             sample_ns=self.sample_ns,
         )
+        ax.set_ylim(top=1.3 * ax.get_ylim()[1])  # room for the note
         events, truth = self.sample.events, self.sample.truth
         note(ax, f"S2\n{events.s2_pe[self.row]:,.0f} PE found\n{truth.s2_pe[self.row]:,.0f} PE true",
              colour=VERMILION)  # fmt: skip

@@ -65,7 +65,7 @@ def run_study(detector_name: str, *, n_events: int, seed: int, stages: Stages) -
     detector = dmsim.load_detector(detector_name).without(*FOLLOWS)
     believed = wrong_detector(detector)
     key = jax.random.key(seed)
-    # merged: the two steps, 154 ns apart, would need a splitting of S1s that is not there yet
+    # merged: steps that are close, as most are, give one S1 and others two, of which a line is no model
     kr83m = partial(dmsim.sources.kr83m, merged=True)
     er_flat = partial(dmsim.sources.er_flat, energy_min_kev=ER_KEV[0], energy_max_kev=ER_KEV[1])
 
