@@ -84,7 +84,7 @@ def coverage(found: dict) -> Figure:
                 off = 100 * (np.array(given[level][i]) - nominal)
                 label = f"{name}, {float(level):.0%}" if at is axes[0] else None
                 at.errorbar(place, off, error, fmt=marks[i], ms=3, lw=0.8, color=colour, label=label)
-        words = [f"{a:.3g}-{b:.3g}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        words = [f"{a:.4g}-{b:.4g}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
         at.set_xticks(np.arange(len(n)), words, rotation=60, fontsize=6)
         at.set_title(f"bins of {column} [{units[column]}]", fontsize=9)
     last = axes[3]
@@ -101,7 +101,8 @@ def coverage(found: dict) -> Figure:
         at.axhspan(-1.5, 1.5, color=_GREY, alpha=0.15, lw=0)
         at.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("found less nominal coverage [%]")
-    axes[0].legend(frameon=False, fontsize=5, ncol=2)
+    axes[0].set_ylim(-5.5, 4)
+    axes[0].legend(frameon=False, fontsize=5, ncol=2, loc="lower left")
     return figure
 
 
