@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "reconstruction_quality"))
+# behind our own folder: some files there have the same names
+sys.path.append(str(Path(__file__).parents[1] / "reconstruction_quality"))
 
 import samples
 

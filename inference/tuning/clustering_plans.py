@@ -18,19 +18,24 @@ _FILL: dict[str, dict[str, Any]] = {
 }
 _ROWS = ("heads", "hits", "starts", "ends", "overlaps", "members", "candidates", "boundaries", "nodes")
 Sizes = dict[str, int]
+# few events are all of one size
+_LEAST = dict.fromkeys(("heads", "hits", "overlaps", "members"), 16384) | {
+    "starts": 512, "ends": 512, "candidates": 512, "boundaries": 512, "nodes": 16, "inner": 16,
+    "excluded": 16, "n_samples": 4096, "slots": 2, "n_levels": 2, "records": 4096,
+}  # fmt: skip
 
 
 def sizes_of(plans: Sequence[soft.Plan], least: Sizes) -> Sizes:
     """Powers of two that hold all of the plans, and no less than before."""
-    out = dict(least)
+    out = _LEAST | least
     for plan in plans:
         layout = plan.layout
         rows = {name: len(getattr(layout, name)[-1]) for name in _ROWS}
         rows |= {"inner": layout.candidates.inner.shape[1], "excluded": layout.candidates.excluded.shape[1]}
         rows |= {"n_samples": plan.static.n_samples, "slots": layout.slots.up.shape[1]}
         for name, n in rows.items():
-            out[name] = max(out.get(name, 1), 1 << max(n - 1, 0).bit_length())
-        out["n_levels"] = max(out.get("n_levels", 1), plan.static.n_levels)
+            out[name] = max(out[name], 1 << max(n - 1, 0).bit_length())
+        out["n_levels"] = max(out["n_levels"], plan.static.n_levels)
     return out
 
 

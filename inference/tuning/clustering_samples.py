@@ -104,7 +104,7 @@ class Planner:
         found = [_plan(self.detector, batch, settings, temperature) for batch in batches]
         self.sizes = sizes_of([plan for plan, _ in found], self.sizes)
         n_rows = max(len(batch.records.data) for batch in batches)
-        self.sizes["records"] = max(self.sizes.get("records", 1), 1 << (n_rows - 1).bit_length())
+        self.sizes["records"] = max(self.sizes["records"], 1 << (n_rows - 1).bit_length())
         return [self._planned(batch, *of) for batch, of in zip(batches, found, strict=True)]
 
     def _planned(self, batch: Batch, plan: soft.Plan, temperature: soft.Temperature) -> Planned:
