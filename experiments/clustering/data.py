@@ -7,7 +7,7 @@ from typing import Any
 # behind our own folder: some files there have the same names
 sys.path.append(str(Path(__file__).parents[1] / "reconstruction_quality"))
 
-import samples
+import samples  # pyright: ignore[reportMissingImports]
 
 from dmsim.detector import Detector
 from inference.parameters import get_leaf, set_leaf

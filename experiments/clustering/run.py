@@ -67,51 +67,58 @@ def _flat(samples: dict[str, list[Batch]]) -> list[Batch]:
     return [batch for batches in samples.values() for batch in batches]
 
 
+METHODS = ("straxen-like", "defaults", "gradient", "scan once", "TPE", "CMA-ES", "scan converged")
+
+
 def compare(
-    config: dict[str, Any],
-    seed: int,
-    detector: Detector,
-    judge: Judge,
-    options: Options,
-    *,
-    only_gradient: bool,
-) -> dict[str, Any]:
-    """All methods on one seed's events."""
-    straxen_like = settings_from(config["straxen_like"])
-    given = Settings()
-    rows: dict[str, Any] = {
-        "straxen-like": judge.row(straxen_like, evaluations=0, cpu_s=0.0),
-        "defaults": judge.row(given, evaluations=0, cpu_s=0.0),
-    }
+    config: dict[str, Any], seed: int, detector: Detector, judge: Judge, wanted: list[str], done: dict,
+    path: Path,
+) -> None:  # fmt: skip
+    """Methods that are not done yet, on one seed's events; kept one by one."""
+    options, given, budget = Options(**config["tuning"]), Settings(), config["budget"]
     samples = data.make(config, detector, seed, "batches")
-    batches, budget = _flat(samples), config["budget"]
-    tuned = tune_clustering(
-        jax.random.key(seed), detector, given, samples, options=options,
-        on_look=lambda x: print(f"{x.step}: {x.soft:.4f} {x.hard:.4f} {x.validation:.4f}", flush=True),
-    )  # fmt: skip
-    rows["gradient"] = judge.row(
-        tuned.settings, evaluations=tuned.n_gradients, cpu_s=tuned.cpu_s, n_hard=tuned.n_hard,
-        tuned=tuned.as_dict(),
-    )  # fmt: skip
-    print(f"gradient {rows['gradient']['nominal']['per_signal']:.4f}: {tuned.message}", flush=True)
-    if only_gradient:
-        return rows
     parameters = parameters_of(given, LEAVES)
 
-    def search(name, found):
-        vector = np.array(found.pop("vector"))
-        rows[name] = judge.row(parameters.frozen(vector), **found)
-        print(f"{name} {rows[name]['nominal']['per_signal']:.4f}", found, flush=True)
+    def gradient():
+        tuned = tune_clustering(
+            jax.random.key(seed), detector, given, samples, options=options,
+            on_look=lambda x: print(f"{x.step}: {x.soft:.4f} {x.hard:.4f} {x.validation:.4f}", flush=True),
+        )  # fmt: skip
+        facts = {"evaluations": tuned.n_gradients, "cpu_s": tuned.cpu_s, "n_hard": tuned.n_hard}
+        return tuned.settings, facts | {"tuned": tuned.as_dict()}
 
-    def loss():
-        return searches.HardLoss(detector, parameters, batches, options.to_given)
+    def searched(search):
+        loss = searches.HardLoss(detector, parameters, _flat(samples), options.to_given)
+        found = search(loss)
+        return parameters.frozen(np.array(found["vector"])), found
 
-    passes = list(searches.scan(loss(), budget["scan_points"], passes=budget["scan_passes"]))
-    search("scan once", passes[0])
-    search("scan converged", dict(passes[-1]))
-    search("TPE", searches.tpe(loss(), trials=budget["tpe_trials"], reach=budget["tpe_reach"], seed=seed))
-    search("CMA-ES", searches.cma_es(loss(), evaluations=budget["cma_evaluations"], seed=seed))
-    return rows
+    def scans(passes):
+        return lambda loss: list(searches.scan(loss, budget["scan_points"], passes=passes))[-1]
+
+    def tpe(loss):
+        return searches.tpe(loss, trials=budget["tpe_trials"], reach=budget["tpe_reach"], seed=seed)
+
+    def cma_es(loss):
+        return searches.cma_es(loss, evaluations=budget["cma_evaluations"], seed=seed)
+
+    nothing = {"evaluations": 0, "cpu_s": 0.0}
+    make = {
+        "straxen-like": lambda: (settings_from(config["straxen_like"]), nothing),
+        "defaults": lambda: (given, nothing),
+        "gradient": gradient,
+        "scan once": lambda: searched(scans(1)),
+        "scan converged": lambda: searched(scans(budget["scan_passes"])),
+        "TPE": lambda: searched(tpe),
+        "CMA-ES": lambda: searched(cma_es),
+    }
+    for name in wanted:
+        if name in done:
+            continue
+        settings, facts = make[name]()
+        done[name] = judge.row(settings, **facts)
+        numbers = [f"{done[name][test]['per_signal']:.4f}" for test in judge.tests]
+        print(f"seed {seed}, {name}: {' '.join(numbers)}, {facts['cpu_s']:.0f} CPU-s", flush=True)
+        path.write_text(json.dumps(done, indent=1) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -121,19 +128,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for one file a seed and the table")
     parser.add_argument("--figure", type=Path, help="PNG to draw")
     parser.add_argument("--seeds", type=int, nargs="*", help="those of the configuration if not given")
-    parser.add_argument("--only-gradient", action="store_true", help="leave the searches out: minutes a seed")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS, help="all if not given")
     args = parser.parse_args(arguments)
     config = tomllib.loads(args.config.read_text())
-    options = Options(**config["tuning"])
     args.out.mkdir(parents=True, exist_ok=True)
     detector = dmsim.load_detector(config["detector"])
-    wanted = [s for s in args.seeds or config["seeds"] if not (args.out / f"seed_{s}.json").exists()]
-    judge = Judge(config, detector) if wanted else None
-    for seed in wanted:
-        assert judge is not None
+    judge = None
+    for seed in config["seeds"] if args.seeds is None else args.seeds:
+        path = args.out / f"seed_{seed}.json"
+        done = json.loads(path.read_text()) if path.exists() else {}
+        if set(args.methods) <= set(done):
+            continue
+        judge = judge or Judge(config, detector)
         begin = time.process_time()
-        rows = compare(config, seed, detector, judge, options, only_gradient=args.only_gradient)
-        (args.out / f"seed_{seed}.json").write_text(json.dumps(rows, indent=1) + "\n")
+        compare(config, seed, detector, judge, list(args.methods), done, path)
         print(f"seed {seed}: {time.process_time() - begin:.0f} CPU-s", flush=True)
     results = [json.loads(p.read_text()) for p in sorted(args.out.glob("seed_*.json"))]
     text = table_of(results)

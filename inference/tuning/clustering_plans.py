@@ -63,8 +63,10 @@ def resized(plan: soft.Plan, sizes: Sizes) -> soft.Plan:
     channel[: len(layout.hit_channel)] = layout.hit_channel
     wave, area = layout.held_wave_pe, layout.held_area_pe
     if wave.size > 1:
-        wave = np.pad(wave, ((0, sizes["candidates"] - n), (0, sizes["n_samples"] - wave.shape[1])))
-        area = np.pad(area, ((0, sizes["candidates"] - n), (0, 0)))
+        wave = _wider(wave, sizes["n_samples"], 0)
+        wave, area = (
+            np.concatenate([x, np.zeros((sizes["candidates"] - n, x.shape[1]))]) for x in (wave, area)
+        )
     layout = layout._replace(
         **new, slots=slots, hit_channel=channel, held_wave_pe=wave, held_area_pe=area, events=None
     )  # type: ignore[arg-type]

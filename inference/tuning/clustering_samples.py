@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from dmsim.detector import Detector
@@ -112,8 +113,9 @@ class Planner:
         labels = label(
             batch.truth, start, start + plan.length_ns, size=self.sizes["candidates"], scope=self.scope
         )
-        data = np.asarray(batch.records.data, np.float32)
-        data = np.pad(data, ((0, self.sizes["records"] - len(data)), (0, 0)))
+        samples = np.asarray(batch.records.data)
+        data = np.zeros((self.sizes["records"], samples.shape[1]), np.float32)
+        data[: len(samples)] = samples
         return Planned(resized(plan, self.sizes), labels, data, temperature)
 
 
@@ -133,7 +135,9 @@ def _plan(
 
 def soft_errors(part: Planned, settings: Settings) -> Errors:
     """Errors that are expected, at resolved settings. Gradient: that of the soft reading, in the settings."""
-    columns = soft.peak_columns(part.plan, part.data, settings=settings, temperature=part.temperature)
+    columns = soft.peak_columns(
+        part.plan, jnp.asarray(part.data), settings=settings, temperature=part.temperature
+    )
     return expect(part.labels, columns)
 
 
