@@ -1,9 +1,20 @@
 """`dmsim select`: cuts of a TOML file on a table of events."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
+_WORDS = {  # on the axes, for names that do not say it themselves
+    "r_mm": "radius",
+    "alt_s2_share": "alternate S2 / main S2",
+    "log10_cs2_over_cs1": "log$_{10}$(cS2 / cS1)",
+    "xy_misfit": "misfit of the light pattern",
+    "time_veto": "time since the last large S2",
+    "time_shadow": "S2 over elapsed time, summed",
+    "width": "S2 width / expected width",
+    "band": "score of log$_{10}$(S2 / S1)",
+}
 HELP = "apply the cuts of a TOML file to events: cut flow, figure, selected events"
 
 
@@ -171,7 +182,10 @@ def _views(flow: Any, cuts: Any, columns: dict[str, Any]) -> list[Any]:
 
 
 def _label(name: str, unit: str | None = None) -> str:
+    """A column, quantity or kind of cut in words, with its unit: cs1_pe is "cS1 [PE]"."""
     from dmsim.selection.cuts import unit_of
 
     unit = unit_of(name) if unit is None else unit
-    return f"{name} [{unit}]" if unit else name
+    words = _WORDS.get(name, name.removesuffix(f"_{unit.lower()}").replace("_", " "))
+    words = re.sub(r"\bc?s[12]\b", lambda signal: signal[0].replace("s", "S"), words)
+    return f"{words} [{unit}]" if unit else words

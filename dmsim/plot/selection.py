@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dmsim.plot.style import BLUE, GREY, INK, ORANGE, VERMILION
+from dmsim.plot.style import BLUE, GREY, INK, ORANGE, VERMILION, note
 
 Column = Float[np.ndarray, "event"]
 _MOST_POINTS = 5000  # of a scatter plot
@@ -78,12 +78,16 @@ def draw_efficiencies(ax: Axes, views: list[CutView]) -> None:
 
 
 def draw_cut(ax: Axes, view: CutView, weights: Column) -> None:
-    """The cut's variable of events that pass all others, and its thresholds."""
+    """The cut's variable of events that pass all others, and its thresholds; of all events if none does."""
+    is_empty = not view.passed_others.any()
+    if is_empty:
+        everything = np.ones(view.passed_others.size, bool)
+        view = view._replace(passed_others=everything, passed=~everything)
     if view.along is None:
         _draw_histogram(ax, view, weights)
     else:
         _draw_scatter(ax, view, view.along)
-    ax.set_title(view.name)
+    ax.set_title(f"{view.name} (of all events)" if is_empty else view.name)
 
 
 def _draw_histogram(ax: Axes, view: CutView, weights: Column) -> None:
@@ -100,6 +104,8 @@ def _draw_histogram(ax: Axes, view: CutView, weights: Column) -> None:
                                       (view.passed[shown], BLUE, "and this cut")):  # fmt: skip
             ax.hist(inside[chosen], bins=bins.tolist(), weights=weights[shown][chosen], histtype="stepfilled",
                     color=colour, alpha=0.45, label=label)  # fmt: skip
+    else:
+        note(ax, "no event has a finite value", colour=GREY)
     for value in thresholds:
         ax.axvline(value, color=VERMILION, lw=1.2)
     ax.set(xlabel=view.what, ylabel="events")

@@ -85,7 +85,7 @@ class CutFlow:
         }
 
     def __str__(self) -> str:
-        head = ("cut", "kind", "left", "alone", "cumulative", "all others passed")
+        head = ("cut", "kind", "left (in order)", "alone", "in order", "all others passed")
         count = ".6g" if self.is_weighted else ".0f"
         lines = [("all events", "", format(self.sum_of_weights, count), "", "", "")]
         for row in self.rows:
