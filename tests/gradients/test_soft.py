@@ -58,7 +58,8 @@ class Reading:
                     "tight": p.tight_coincidence,
                     "median": p.decile_ns[:, 5], "placed": p.position * p.s2}  # fmt: skip
             peak = {k: jnp.sum(weight * jnp.where(jnp.isfinite(v), v, 0.0)) for k, v in peak.items()}
-            names = ("s1_pe", "cs2_pe", "drift_time_ns", "x_mm", "z_mm", "has_pair", "n_triggers", "n_peaks")
+            names = ("s1_pe", "cs2_pe", "energy_kev", "drift_time_ns", "x_mm", "z_mm", "has_pair")
+            names += ("n_triggers", "n_peaks")
             peak |= {f"n_peaks of event {k}": e.n_peaks[k] for k in range(4)}
             return peak | {k: jnp.sum(jnp.nan_to_num(getattr(e, k))) for k in names}
 

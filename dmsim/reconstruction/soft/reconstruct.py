@@ -13,6 +13,7 @@ from dmsim import ragged, relax
 from dmsim.detector import Detector
 from dmsim.reconstruction import event_margins
 from dmsim.reconstruction.corrections import correct, delay_offset_ns
+from dmsim.reconstruction.energy import combined_energy_kev
 from dmsim.reconstruction.event_building import cathode_drift_ns
 from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.soft import decisions, pairing
@@ -287,6 +288,9 @@ def _events(
     exists = jnp.where(there, of("probability"), 0.0)
     over = relax.decide(event_margins.trigger_area(settings.events, area), t.trigger_pe)
     width = columns["width_ns"][..., 5][slot]
+    cs1_pe = _mean(joint, s1_pe * place.s1, both)
+    cs2_pe = _mean(joint, s2_top * place.s2_top + (s2_pe - s2_top) * place.s2_bottom, both)
+    light_kev, charge_kev = combined_energy_kev(detector, cs1_pe, cs2_pe)
     return {
         "has_s1": jnp.sum(pairs.main_s1, axis=1),
         "has_s2": jnp.sum(pairs.main_s2, axis=1),
@@ -296,8 +300,11 @@ def _events(
         "s1_area_fraction_top": _mean(pairs.main_s1, fraction),
         "s2_area_fraction_top": _mean(pairs.main_s2, fraction),
         "s2_width_50_ns": _mean(pairs.main_s2, width),
-        "cs1_pe": _mean(joint, s1_pe * place.s1, both),
-        "cs2_pe": _mean(joint, s2_top * place.s2_top + (s2_pe - s2_top) * place.s2_bottom, both),
+        "cs1_pe": cs1_pe,
+        "cs2_pe": cs2_pe,
+        "energy_kev": light_kev + charge_kev,
+        "energy_light_kev": light_kev,
+        "energy_charge_kev": charge_kev,
         "drift_time_ns": _mean(joint, drift_ns, both),
         "x_mm": _mean(joint, place.x_mm, both),
         "y_mm": _mean(joint, place.y_mm, both),

@@ -65,6 +65,9 @@ class SoftEvents(eqx.Module):
     s2_width_50_ns: Float[Array, "event"]
     cs1_pe: Float[Array, "event"]  # this and what follows: given a pair
     cs2_pe: Float[Array, "event"]
+    energy_kev: Float[Array, "event"]  # of light and charge together
+    energy_light_kev: Float[Array, "event"]
+    energy_charge_kev: Float[Array, "event"]
     drift_time_ns: Float[Array, "event"]
     x_mm: Float[Array, "event"]
     y_mm: Float[Array, "event"]

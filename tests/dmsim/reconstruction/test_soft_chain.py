@@ -57,6 +57,8 @@ def assert_same(detector, records, settings, rtol, *, planned_at=0.0):
         "s2_pe",
         "cs1_pe",
         "cs2_pe",
+        "energy_kev",
+        "energy_light_kev",
         "drift_time_ns",
         "x_mm",
         "y_mm",
@@ -144,9 +146,7 @@ def test_what_is_split_again_goes_with_its_split(detector):
         passed = 1 / (1 + np.exp((level - levels[1:] + 0.0025) / 0.02))
         expected = hard[-1] - np.sum(np.diff(hard) * passed)
         plan = soft_reading.plan(detector, three, settings=at(level), temperature=goodness)
-        found = soft_reading.peak_columns(
-            plan, detector, three.data, settings=at(level), temperature=goodness
-        )
+        found = soft_reading.peak_columns(plan, three.data, settings=at(level), temperature=goodness)
         p = np.asarray(found["probability"])
         np.testing.assert_allclose(np.sum(p * found["area_pe"]), area_pe, rtol=1e-3)
         np.testing.assert_allclose(p.sum(), expected, rtol=0.03)
