@@ -20,9 +20,12 @@ def monoenergetic(
     theta = events.prior.sample(key, n).at[:, 0].set(energy_kev)
     if events.n_kinds:
         theta = theta.at[:, 4].set(0.0)
-    observe = eqx.filter_jit(lambda events, key, theta: events.observe(key, theta))
-    columns = observe(events, jax.random.fold_in(key, 1), theta)
-    return np.asarray(columns), np.asarray(theta)
+    return np.asarray(_observe(events, jax.random.fold_in(key, 1), theta)), np.asarray(theta)
+
+
+@eqx.filter_jit
+def _observe(events, key, theta):
+    return events.observe(key, theta)
 
 
 def corrected(events: Events, columns: Float[np.ndarray, "event 5"]) -> Float[np.ndarray, "event 2"]:
@@ -133,35 +136,38 @@ def _gains(events: Events) -> np.ndarray:
     return np.array([g1, g2])
 
 
+@eqx.filter_jit
+def _scores(events, theta, columns):
+    """Slope of the exact log-likelihood in the energy."""
+
+    def total(energy):
+        return jnp.sum(events.log_density(theta.at[:, 0].set(energy), events.data(columns)))
+
+    # the prior's slope is no information
+    return jax.grad(total)(theta[:, 0]) + 1 / theta[:, 0]
+
+
 def _bound_kev(key, events: Events, energy_kev: float, n: int) -> float:
     """Cramer-Rao bound of the energy, place known: the exact likelihood's score, squared, over events."""
     columns, theta = monoenergetic(key, events, energy_kev, n)
 
-    @eqx.filter_jit
-    def scores(events, theta, columns):
-        def total(energy):
-            return jnp.sum(events.log_density(theta.at[:, 0].set(energy), events.data(columns)))
-
-        # the prior's slope is no information
-        return jax.grad(total)(theta[:, 0]) + 1 / theta[:, 0]
-
-    found = np.asarray(scores(events, jnp.asarray(theta), jnp.asarray(columns)), float)
+    found = np.asarray(_scores(events, jnp.asarray(theta), jnp.asarray(columns)), float)
     return 1 / math.sqrt(np.mean(found**2))
+
+
+@eqx.filter_jit
+def _log_odds(network, x):
+    logs = network.log_kinds(network.condition(x))
+    return logs[:, 1] - logs[:, 0]
 
 
 def log_odds(post: Any, x: Float[np.ndarray, "event x"], *, chunk: int = 8192) -> Float[np.ndarray, "event"]:
     """Log of P(nr) over P(er)."""
-
-    @eqx.filter_jit
-    def of(network, x):
-        logs = network.log_kinds(network.condition(x))
-        return logs[:, 1] - logs[:, 0]
-
     found = np.empty(len(x))
     chunk = min(chunk, len(x))
     for first in range(0, len(x), chunk):
         begin = min(first, len(x) - chunk)
-        found[begin : begin + chunk] = of(post.network, jnp.asarray(x[begin : begin + chunk]))
+        found[begin : begin + chunk] = _log_odds(post.network, jnp.asarray(x[begin : begin + chunk]))
     return found
 
 
