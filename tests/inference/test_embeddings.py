@@ -1,0 +1,97 @@
+"""Embeddings: dead sensors and empty places do not count, order does not, and all have finite gradients."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inference import embeddings
+
+pytestmark = pytest.mark.quick_compile
+
+RING = tuple((float(np.cos(a)), float(np.sin(a))) for a in np.linspace(0, 2 * np.pi, 12, endpoint=False))
+CASES = {
+    "features": (embeddings.Features(), {"a": (2, 3), "b": ()}),
+    "mlp": (embeddings.MLP(n_out=5, width=8), {"": (4,)}),
+    "hit_pattern": (
+        embeddings.HitPattern(RING, mask="alive", signal="pe", width=8),
+        {"pe": (12,), "alive": (12,)},
+    ),
+    "waveform": (embeddings.Waveform(width=4, n_out=6), {"": (30,)}),
+    "event_set": (embeddings.EventSet("events", "valid", width=8), {"events": (7, 3), "valid": (7,)}),
+}
+
+
+def example(shapes, seed=0):
+    x = {
+        name: jax.random.exponential(jax.random.fold_in(jax.random.key(seed), i), shape)
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+    return x[""] if set(x) == {""} else x
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_batch_is_loop_and_gradients_are_finite(name):
+    description, shapes = CASES[name]
+    net = description.build(jax.random.key(0), shapes)
+    events = [example(shapes, seed) for seed in range(3)]
+    one = eqx.filter_jit(lambda net, x: net(x))
+    together = eqx.filter_jit(jax.vmap(net))(jax.tree.map(lambda *parts: jnp.stack(parts), *events))
+    np.testing.assert_allclose(together, jnp.stack([one(net, x) for x in events]), rtol=1e-4, atol=1e-5)
+    slope = eqx.filter_jit(eqx.filter_grad(lambda net, x: jnp.sum(net(x) ** 2)))
+    nothing = jax.tree.map(jnp.zeros_like, events[0])
+    for x in (events[0], nothing):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope(net, x)))
+
+
+def test_a_dead_sensor_gives_nothing():
+    description, shapes = CASES["hit_pattern"]
+    net = description.build(jax.random.key(0), shapes)
+    pe = jax.random.poisson(jax.random.key(1), 5.0, (12,)).astype(float)
+    alive = jnp.ones(12).at[3].set(0.0)
+    without = net({"pe": pe.at[3].set(0.0), "alive": alive})
+    np.testing.assert_array_equal(net({"pe": pe.at[3].set(1e4), "alive": alive}), without)
+    # must-fail twin: the same number in a live sensor is seen, and so is that a sensor is dead
+    assert np.abs(net({"pe": pe.at[3].set(1e4), "alive": jnp.ones(12)}) - without).max() > 1e-3
+    assert np.abs(net({"pe": pe.at[3].set(0.0), "alive": jnp.ones(12)}) - without).max() > 1e-4
+
+
+def test_sensors_that_never_work():
+    dead = embeddings.HitPattern(RING, alive=(False, *[True] * 11)).build(jax.random.key(0), {"": (12,)})
+    pe = jnp.ones(12)
+    np.testing.assert_array_equal(dead(pe), dead(pe.at[0].set(50.0)))
+
+
+def test_order_and_empty_places_of_a_set_do_not_matter():
+    description, shapes = CASES["event_set"]
+    net = description.build(jax.random.key(0), shapes)
+    events = jax.random.normal(jax.random.key(1), (7, 3))
+    valid = jnp.arange(7) < 4
+    base = net({"events": events, "valid": valid})
+    order = jnp.array([2, 0, 3, 1, 6, 5, 4])
+    np.testing.assert_allclose(net({"events": events[order], "valid": valid[order]}), base, atol=1e-5)
+    np.testing.assert_array_equal(net({"events": events.at[5].set(jnp.nan), "valid": valid}), base)
+    assert np.abs(net({"events": events, "valid": jnp.arange(7) < 5}) - base).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("description", "shapes", "message"),
+    [
+        (embeddings.HitPattern(RING), {"": (11,)}, "12 positions"),
+        (embeddings.Waveform(), {"": (2, 3, 4)}, "waveform"),
+        (embeddings.EventSet("events"), {"": (7, 3)}, "event set"),
+    ],
+)
+def test_data_of_another_kind_are_refused(description, shapes, message):
+    with pytest.raises(ValueError, match=message):
+        description.build(jax.random.key(0), shapes)
+
+
+def test_a_kind_is_taken_once():
+    class Other:
+        kind = "mlp"
+        scales_itself = False
+
+    with pytest.raises(ValueError, match="'mlp' already"):
+        embeddings.register(Other)
