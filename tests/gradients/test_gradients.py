@@ -11,6 +11,7 @@ functionals of a leaf move together or not at all; seeds are fixed. Twin: gradie
 import functools
 
 import harness
+import jax
 import levels
 import pytest
 
@@ -92,6 +93,26 @@ def test_gradients_in_the_deposits_agree_with_common_random_numbers(level):
 def test_a_gradient_ten_per_cent_off_is_refused(level, leaf):
     found = compare(level, f"detector.{leaf}", lambda evaluate: harness.scaled(evaluate, 1.1))
     assert not all(c.within(levels.PLANS[level].budget) for c in found)
+
+
+@pytest.mark.parametrize(
+    "level",
+    [
+        "quanta",
+        "areas",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in levels.PLANS if x not in {"quanta", "areas"}),
+    ],
+)
+def test_values_that_come_with_a_derivative_are_those_without(level):
+    evaluate, inputs = scene(level)
+    assert harness.values_agree(evaluate, inputs)
+
+    @jax.custom_jvp
+    def other(x):
+        return x
+
+    other.defjvp(lambda primals, tangents: (1.001 * primals[0], tangents[0]))
+    assert not harness.values_agree(lambda x: {name: other(v) for name, v in evaluate(x).items()}, inputs)
 
 
 def test_a_leaf_that_is_not_there_is_named():
