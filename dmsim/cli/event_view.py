@@ -15,7 +15,17 @@ from dmsim.reconstruction import margins
 from dmsim.reconstruction.settings import Classification, Settings, settings_from
 from dmsim.records import Events, Peaks, Signal
 
-_COLUMNS = ["", "time [µs]", "area [PE]", "rise [ns]", "top", "sensors", "at once", "split", "class"]
+_COLUMNS = [
+    "",
+    "start [µs]",
+    "area [PE]",
+    "rise [ns]",
+    "top",
+    "sensors",
+    "tight coincidence",
+    "split",
+    "class",
+]
 _MAIN = {"s1_peak": "S1", "s2_peak": "S2", "alt_s1_peak": "alt. S1", "alt_s2_peak": "alt. S2"}
 _MARGIN_NS = 2_000  # of waveform before the first and after the last peak
 
@@ -73,8 +83,9 @@ def _title(detector: Detector, events: Events, row: int) -> str:
     text = f"{detector.name}, event {events.event[row]}: {events.n_s1[row]} S1, {events.n_s2[row]} S2"
     if np.isfinite(events.drift_time_ns[row]):
         text += (
-            f"; drift {events.drift_time_ns[row] / 1e3:.1f} µs, x {events.x_mm[row]:.0f}, "
-            f"y {events.y_mm[row]:.0f}, z {events.z_mm[row]:.0f} mm, {events.energy_kev[row]:.2f} keV"
+            f"; drift {events.drift_time_ns[row] / 1e3:.1f} µs from centre to centre, "
+            f"x {events.x_mm[row]:.0f}, y {events.y_mm[row]:.0f}, z {events.z_mm[row]:.0f} mm, "
+            f"{events.energy_kev[row]:.2f} keV"
         )
     return text
 

@@ -64,9 +64,11 @@ def summary(
     if cpu_s > 0:
         rates += f": {megabytes / cpu_s:.0f} MB and {len(events) / cpu_s:.1f} events a CPU-s"
     memory = max([peak_memory_mb(), *(r["counts"]["memory_mb"] for r in result.receipts.values())])
+    at_borders = result.joined["counts"].get("peaks", 0) if result.joined else 0
+    of_them = f" ({at_borders} of them from the borders of chunks)" if at_borders else ""
     lines += [
         f"  records  {result.total_records():>12,} rows       {rates}",
-        f"  peaks    {result.total('peaks'):>12,} rows       {out / 'peaks'}",
+        f"  peaks    {result.total('peaks'):>12,} rows       {out / 'peaks'}{of_them}",
         f"  events   {len(events):>12,} rows       {out / 'events'}",
         f"  memory   {memory:>12,} MB at most in one process",
         f"  figure   {figure}",

@@ -31,6 +31,7 @@ class SaltedOutput:
             self.records = StraxWriter(folder, settings["run_id"], provenance, n_chunks=n_chunks)
         else:
             self.records = TableWriter(folder, "records", provenance, n_chunks=n_chunks)
+        self.span_ns: tuple[int, int] | None = None  # of the records
         self.n_left_out: int | None = None  # not known of a run that was finished before
 
     @property
@@ -65,6 +66,7 @@ class SaltedOutput:
                 + (records.start_sample.astype(np.int64) + records.length) * records.sample_ns
             )
             end_ns = int(last.max(initial=first_ns + length_ns)) if next_ns is None else next_ns
+            self.span_ns = (self.span_ns or (first_ns, end_ns))[0], end_ns
             now = _between(times, first_ns, end_ns)
             # one that reaches into the next chunk would be lost there
             fits = now + length_ns <= end_ns
@@ -118,6 +120,12 @@ class SaltedOutput:
             f"  {'touched':<8} {self.rows.n_rows:>12,} records    {self.rows.folder}",
             f"  {'records':<8} {self.records.n_rows:>12,} rows       {self.records.folder}",
         ]
+        if self.span_ns is not None and not self.events.n_rows:
+            first, end = self.span_ns
+            lines.append(
+                f"  warning: nothing was salted: the records are from {first} to {end} ns, "
+                f"{(end - first) / 1e9:.3g} s; give a higher --rate, or --times inside of them"
+            )
         if self.n_left_out is not None:
             lines.append(f"  {'left out':<8} {self.n_left_out:>12,} {left_out}")
         return lines

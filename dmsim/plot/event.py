@@ -10,12 +10,13 @@ from matplotlib.patches import Ellipse
 
 from dmsim.detector import Detector
 from dmsim.plot.hit_patterns import draw_hit_pattern
-from dmsim.plot.style import BLUE, GREY, INK, ORANGE, VERMILION, note
+from dmsim.plot.style import BLUE, GREY, INK, ORANGE, RED, VERMILION, note
 from dmsim.plot.waveforms import WaveForm, draw_event, draw_zoom
 from dmsim.records import Peaks, Signal
 
 _COLOURS = {Signal.S1: BLUE, Signal.S2: VERMILION, Signal.UNKNOWN: ORANGE}
 _MOST_ROWS = 12  # of the table of decisions
+_ROW_INCHES = 0.24  # of it
 _WIDER = 0.15  # of a zoom than its peak, on either side
 
 
@@ -46,8 +47,10 @@ def draw_decided_event(detector: Detector, view: EventView) -> Figure:
         detector: places of its sensors.
         view: of the event; main peaks are those named S1 and S2.
     """
-    figure = plt.figure(figsize=(12.0, 10.4), layout="constrained")
-    rows: Any = figure.subfigures(3, 1, height_ratios=[1.0, 1.35, 1.05])
+    shown = _listed(view)
+    heights = [3.0, 4.0, 0.4 + _ROW_INCHES * (len(shown) + 1)]
+    figure = plt.figure(figsize=(12.0, sum(heights)), layout="constrained")
+    rows: Any = figure.subfigures(3, 1, height_ratios=heights)
     ax = rows[0].subplots()
     spans = {
         name: (float(start), float(start + length), _COLOURS[Signal(int(signal))])
@@ -64,7 +67,7 @@ def draw_decided_event(detector: Detector, view: EventView) -> Figure:
     _zoom(s1_ax, view, "S1", unit_ns=1.0)
     _zoom(s2_ax, view, "S2", unit_ns=1e3)
     _pattern(pattern_ax, detector, view)
-    _table(rows[2].subplots(), view)
+    _table(rows[2].subplots(), view, shown)
     return figure
 
 
@@ -106,15 +109,19 @@ def _pattern(ax: Axes, detector: Detector, view: EventView) -> None:
         width, height = 2 * 3 * np.sqrt(np.maximum(size, 0.0))
         angle = np.degrees(np.arctan2(axes[1, 0], axes[0, 0]))
         ax.add_patch(Ellipse(found, width, height, angle=angle, fill=False, edgecolor=VERMILION))
-        title += f"; 3 errors: {3 * peaks.x_error_mm[i]:.1f}, {3 * peaks.y_error_mm[i]:.1f} mm"
+        title += f"; 3 sigma: {3 * peaks.x_error_mm[i]:.1f} x {3 * peaks.y_error_mm[i]:.1f} mm"
     ax.set_title(title)
 
 
-def _table(ax: Axes, view: EventView) -> None:
-    ax.axis("off")
+def _listed(view: EventView) -> np.ndarray:
+    """Rows of the table: the largest peaks and those with a name, in order of time."""
     largest = np.argsort(-view.peaks.area_pe, kind="stable")[:_MOST_ROWS]
     named = [i for i, name in enumerate(view.names) if name and i not in largest]
-    shown = np.sort(np.append(largest, named).astype(int))
+    return np.sort(np.append(largest, named).astype(int))
+
+
+def _table(ax: Axes, view: EventView, shown: np.ndarray) -> None:
+    ax.axis("off")
     if not shown.size:
         note(ax, "no peak", x=0.5, y=0.5, colour=GREY)
         return
@@ -128,13 +135,13 @@ def _table(ax: Axes, view: EventView) -> None:
     table.set_fontsize(8)
     table.auto_set_column_width(list(range(len(view.columns))))
     for (row, column), cell in table.get_celld().items():
-        cell.set(edgecolor="none", height=1.0 / (_MOST_ROWS + 2))
+        cell.set(edgecolor="none", height=1.0 / (len(shown) + 1))
         if row == 0:
             cell.set_text_props(color=GREY)
         elif (held := view.decisions[shown[row - 1]][column].held) is not None:
-            cell.set_text_props(color=INK if held else VERMILION)
+            cell.set_text_props(color=INK if held else RED, fontweight="normal" if held else "bold")
     hidden = len(view.decisions) - len(shown)
     more = f"; {hidden} smaller ones are not listed" if hidden else ""
     ax.set_title(
-        f"Peaks, each quantity with the bound it is held against; red: spoke against an S1 or S2{more}"
+        f"Peaks, each quantity with the bound it is held against; bold red: spoke against an S1 or S2{more}"
     )

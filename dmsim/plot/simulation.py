@@ -44,8 +44,10 @@ def simulated_events(detector: Detector, truth: Truth, records: RawRecords | Non
                 (truth.peaks.signal == signal) & (truth.peaks.area_pe > 0) & (truth.peaks.time_spread_ns > 0)
             )
             _points(ax, truth.peaks.area_pe[rows], truth.peaks.time_spread_ns[rows], colour, signal.name)
-        ax.set(xscale="log", yscale="log", xlabel="area [PE]", ylabel="spread in time [ns]", title="signals")
-        ax.legend()
+        # of an S1 late light sets it: a few photons of many pull a standard deviation
+        what = "standard deviation of photon times [ns]"
+        ax.set(xscale="log", yscale="log", xlabel="area [PE]", ylabel=what, title="signals")
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0)
     _waveform(axes[1, 1], detector, records)
     return figure
 

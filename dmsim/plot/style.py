@@ -12,6 +12,7 @@ BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 VERMILION, SKY, PURPLE = "#D55E00", "#56B4E9", "#CC79A7"
 BROWN = "#A86B00"  # of ours: the palette's orange, dark enough for words on white
 INK, GREY = "#222222", "#8a8a8a"
+RED = "#b00020"  # of ours: words that speak against something
 LIGHT = "viridis"  # colour map of areas
 
 _RC: dict[Any, Any] = {
