@@ -4,9 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from inference.tuning.samples import Table
+
+_LEAST = 1e-6  # of a ratio whose logarithm is taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +99,10 @@ def check(constraints: Sequence[Constraint], table: Table) -> None:
             )
 
 
-def excesses(
+def ratios(
     constraints: Sequence[Constraint], names: Sequence[str], signal: Sequence[bool], expected: Any, kept: Any
-) -> list[tuple[Any, bool]]:
-    """By how much each constraint but bounds is broken, relative; <= 0 obeys. And whether 0 is asked for.
+) -> list[Any]:
+    """What is kept over what is asked for, of each constraint but bounds.
 
     Args:
         constraints: all.
@@ -109,28 +112,49 @@ def excesses(
         kept: the same behind them. Gradients flow through it.
     """
     out = []
-    for c in constraints:
-        if isinstance(c, Bounds):
-            continue
-        wants_signal = not isinstance(c, MaxBackground)
-        one = getattr(c, "sample", None)
-        rows = [
-            i for i, name in enumerate(names) if signal[i] == wants_signal and (one is None or name == one)
-        ]
-        events = sum(kept[i] for i in rows)
-        if isinstance(c, MaxBackground):
-            out.append((events / c.value - 1, False))
-        else:
-            ratio = events / (c.value * sum(expected[i] for i in rows)) - 1
-            out.append((ratio, True) if isinstance(c, Efficiency) else (-ratio, False))
+    for c in limits_of(constraints):
+        rows = rows_of(c, names, signal)
+        asked = 1.0 if isinstance(c, MaxBackground) else sum(expected[i] for i in rows)
+        out.append(sum(kept[i] for i in rows) / (c.value * asked))
     return out
 
 
-def obeyed(constraints: Sequence[Constraint], broken: Sequence[tuple[Any, bool]]) -> bool:
+def limits_of(constraints: Sequence[Constraint]) -> list[Efficiency | MinEfficiency | MaxBackground]:
+    """All but bounds."""
+    return [c for c in constraints if not isinstance(c, Bounds)]
+
+
+def rows_of(constraint: Constraint, names: Sequence[str], signal: Sequence[bool]) -> list[int]:
+    """Classes that the constraint is on."""
+    wants_signal, one = not isinstance(constraint, MaxBackground), getattr(constraint, "sample", None)
+    return [i for i, name in enumerate(names) if signal[i] == wants_signal and (one is None or name == one)]
+
+
+def excesses(constraints: Sequence[Constraint], ratios: Sequence[Any]) -> list[Any]:
+    """By how much each constraint but bounds is broken, relative; <= 0 obeys, but 0 alone an efficiency."""
+    return [1 - r if isinstance(c, MinEfficiency) else r - 1 for c, r in _pairs(constraints, ratios)]
+
+
+def log_excesses(constraints: Sequence[Constraint], ratios: Sequence[Any]) -> list[Any]:
+    """The same as logarithms, of one size for a background 100 times too high and 100 times too low."""
+    return [
+        jnp.log(jnp.maximum(r, _LEAST)) * (-1 if isinstance(c, MinEfficiency) else 1)
+        for c, r in _pairs(constraints, ratios)
+    ]
+
+
+def _pairs(constraints, values):
+    return zip(limits_of(constraints), values, strict=True)
+
+
+def allowed(constraint: Constraint) -> float:
+    """Relative excess that still obeys."""
+    return constraint.tolerance / constraint.value if isinstance(constraint, Efficiency) else 0.0
+
+
+def obeyed(constraints: Sequence[Constraint], broken: Sequence[Any]) -> bool:
     """Whether all excesses, in the order of `excesses`, are within what is allowed."""
-    asked = [c for c in constraints if not isinstance(c, Bounds)]
-    for c, (excess, equal) in zip(asked, broken, strict=True):
-        allowed = c.tolerance / c.value if isinstance(c, Efficiency) else 0.0
-        if (abs(excess) if equal else excess) > allowed:
-            return False
-    return True
+    return all(
+        (abs(excess) if isinstance(c, Efficiency) else excess) <= allowed(c)
+        for c, excess in _pairs(constraints, broken)
+    )

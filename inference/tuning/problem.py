@@ -116,35 +116,55 @@ class Problem:
         return self.softness(self.settings.n_steps / 2)
 
     @functools.cached_property
-    def opening(self) -> Callable[[Array], Array]:
-        """The direction that opens the cuts to the signal fastest, its largest component 1.
+    def opening(self) -> Callable[[Array, int], Array]:
+        """Of a vector and a constraint's number: where what it counts grows fastest; largest component 1.
 
-        At an optimum the figure's gradient lies along that of the efficiency: no direction loses less.
+        At a constrained optimum the figure's gradient lies along it: no direction loses less.
         """
-        part, signal = self.both, jnp.asarray(self.evaluator.signal)
-        # softer than the last: efficiency must have a slope everywhere along the way
+        part = self.both
+        # softer than the last: what is counted must have a slope everywhere along the way
         softness = self.softness(0)
 
         @jax.jit
-        def slope(vector, arrays):
-            def log_signal(v):
+        def slope(vector, number, arrays):
+            def log_kept(v):
                 kept = self.soft(v, part, arrays, softness, penalised=False).kept
-                return jnp.log(jnp.sum(jnp.where(signal, kept, 0.0)))
+                return jnp.log(jnp.stack(self.ratios(kept, part))[number])
 
-            found = jax.grad(log_signal)(vector)
+            found = jax.grad(log_kept)(vector)
+            found = jnp.where(jnp.isfinite(found), found, 0.0)
             size = jnp.max(jnp.abs(found))
             return found / jnp.where(size > 0, size, 1.0)
 
-        return lambda vector: slope(vector, part.arrays)
+        return lambda vector, number: slope(vector, number, part.arrays)
 
-    def broken(self, kept, part: Part):
-        """By how much each constraint is broken. Gradient: exact."""
+    def ratios(self, kept, part: Part) -> list:
+        """What is kept over what each constraint asks for. Gradient: exact."""
         evaluator = self.evaluator
-        return limits.excesses(self.constraints, evaluator.names, evaluator.signal, part.table.expected, kept)
+        return limits.ratios(self.constraints, evaluator.names, evaluator.signal, part.table.expected, kept)
+
+    def broken(self, vector: Array) -> list[float]:
+        """By how much hard cuts break each constraint.
+
+        On all events but the held-out ones; of limits, the worse of these and of the events to choose on
+        alone, which no step has pushed below the limit.
+        """
+        all_events, chosen = (
+            limits.excesses(self.constraints, self.ratios(self.hard(vector, part).kept, part))
+            for part in (self.both, self.validation)
+        )
+        return [
+            float(x if isinstance(c, limits.Efficiency) else max(x, y))
+            for c, x, y in zip(limits.limits_of(self.constraints), all_events, chosen, strict=True)
+        ]
+
+    def obeys(self, vector: Array) -> bool:
+        """Whether hard cuts obey all constraints."""
+        return limits.obeyed(self.constraints, self.broken(vector))
 
     def obeyed(self, kept, part: Part) -> bool:
-        """Whether all constraints are."""
-        return limits.obeyed(self.constraints, self.broken(kept, part))
+        """Whether all constraints are, on one part."""
+        return limits.obeyed(self.constraints, limits.excesses(self.constraints, self.ratios(kept, part)))
 
     def efficiency(self, kept, part: Part):
         """Of all signal, from expected events of each class."""

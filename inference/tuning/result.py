@@ -100,7 +100,8 @@ class TunedCuts:
     held_out: HeldOut
     improved: bool  # False: the given cuts are handed back
     message: str  # what happened, in words
-    trajectory: Trajectory
+    trajectory: Trajectory  # of the climb that the cuts were chosen from
+    trajectory_without_limits: Trajectory | None  # where they broke a limit and a second climb followed
     n_gradients: int  # evaluations of the gradient on the events tuned on
     n_hard: int  # evaluations of hard cuts
     cpu_s: float
