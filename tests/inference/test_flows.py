@@ -70,3 +70,36 @@ def test_spline_of_zeros_is_the_identity():
     value, log_slope = spline.forward(place, jnp.zeros((spline.n_raw(10), 25)), n_bins=10, bound=5.0)
     np.testing.assert_allclose(value, place, atol=1e-5)
     np.testing.assert_allclose(log_slope, 0.0, atol=1e-5)
+
+
+def test_the_condition_matters():
+    for name, description in EXACT.items():
+        flow = perturbed(description.build(jax.random.key(0), 2, 3))
+        value = jnp.ones((2, 2))
+        one, other = flow.log_prob(value, jnp.array([[0.0, 0.0, 0.0], [1.0, -1.0, 1.0]]))
+        assert abs(float(one - other)) > 1e-3, name
+
+
+def test_coupling_has_finite_gradients_far_out():
+    flow = perturbed(EXACT["coupling"].build(jax.random.key(0), 3, 1), 0.5)
+    value = jnp.array([[0.0, 0.0, 0.0], [5.0, -5.0, 5.0], [1e4, -1e4, 1e4]])
+    gradient = jax.grad(lambda v: flow.log_prob(v, jnp.zeros((3, 1))).sum())(value)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.slow
+def test_flow_matching_solves_its_field():
+    flow = perturbed(flows.FlowMatching(width=8, n_blocks=1, tolerance=1e-5).build(jax.random.key(0), 2, 1))
+    noise = jax.random.normal(jax.random.key(2), (1, 4, 2))
+    value = flow.push(noise, jnp.ones((1, 1)))
+    # by hand, in many small steps
+    here, n = noise[0], 2000
+    field = jax.jit(flow._velocities)
+    for i in range(n):
+        here = here + field(jnp.full(4, (i + 0.5) / n), here, jnp.ones((4, 1))) / n
+    np.testing.assert_allclose(value[0], here, atol=2e-3)
+    # the law's total weight on a grid is 1
+    axis = jnp.linspace(-6.0, 6.0, 49)
+    grid = jnp.stack(jnp.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    density = jnp.exp(jax.jit(flow.log_prob)(grid, jnp.ones((len(grid), 1))))
+    assert abs(float(density.sum()) * 0.25**2 - 1) < 0.01
