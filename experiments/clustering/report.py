@@ -42,7 +42,7 @@ def table_of(results: Results) -> str:
             f"{np.mean([row['evaluations'] for row in rows]):.0f} | "
             f"{np.mean([row['cpu_s'] for row in rows]):.0f} |"
         )
-    lines += ["", f"{len(results)} seeds of tuned events; one set of test events of either detector."]
+    lines += ["", f"Seeds of tuned events: {len(results)}; one set of test events of either detector."]
     gaps = [row["tuned"]["soft_hard_gap"] for r in results for m, row in r.items() if m == "gradient"]
     if gaps:
         lines.append(
