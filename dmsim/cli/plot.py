@@ -10,7 +10,7 @@ _SUFFIXES = (".png", ".pdf", ".svg")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("what", choices=("event",), help="what to draw")
+    parser.add_argument("what", choices=("event",), help="what to draw: event, one reconstructed event")
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="output folder of dmsim reconstruct")
     parser.add_argument(
         "--records", "-r", type=Path, required=True, metavar="IN", help="the records that RUN was made from"
