@@ -47,7 +47,7 @@ def simulated_events(detector: Detector, truth: Truth, records: RawRecords | Non
         # of an S1 late light sets it: a few photons of many pull a standard deviation
         what = "standard deviation of photon times [ns]"
         ax.set(xscale="log", yscale="log", xlabel="area [PE]", ylabel=what, title="signals")
-        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0)
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0, frameon=False)
     _waveform(axes[1, 1], detector, records)
     return figure
 
