@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             on_step=report,
         )
     _write(args, study, samples, tuned)
-    _print(args, tuned)
+    _print(args, study, samples, tuned)
     return 0
 
 
@@ -134,11 +134,14 @@ def _write(args: argparse.Namespace, study: Study, samples: dict[str, Sample], t
         precision="float32",
     )
     args.out.mkdir(parents=True, exist_ok=True)
-    text = "\n\n".join(f"{name}\n{flow}" for name, flow in flows.items()) + "\n"
+    heads = {name: f"{name}: {s.note}" if s.note else name for name, s in samples.items()}
+    text = "\n\n".join(f"{heads[name]}\n{flow}" for name, flow in flows.items()) + "\n"
     texts = {"cuts.toml": to_toml(tuned.cuts), "cut_flow.txt": text}
     for name, figure in figures.items():
         write_whole(args.out / f"{name}.png", lambda file, f=figure: f.savefig(file, format="png", dpi=130))
-    texts["report.html"] = page(tuned, study, flows, {name: args.out / f"{name}.png" for name in figures})
+    notes = {name: s.note for name, s in samples.items()} | {"efficiency": efficiencies(samples, tuned)}
+    images = {name: args.out / f"{name}.png" for name in figures}
+    texts["report.html"] = page(tuned, study, notes, flows, images)
     for name, content in texts.items():
         write_whole(args.out / name, lambda file, c=content: file.write(c.encode("utf-8")))
     flow_numbers = {name: flow.as_dict() for name, flow in flows.items()}
@@ -161,13 +164,16 @@ def _data(path: Path) -> list[Path]:
     return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
 
 
-def _print(args: argparse.Namespace, tuned: TunedCuts) -> None:
+def _print(args: argparse.Namespace, study: Study, samples: dict[str, Sample], tuned: TunedCuts) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)  # in a file, names are not cut short
+    for name, sample in samples.items():
+        if sample.note:
+            console.print(f"{name}: {sample.note}", highlight=False)
     table = Table(title="Thresholds")
     for heading in ("threshold", "given", "tuned", "spread of the signal"):
         table.add_column(heading, justify="left" if heading == "threshold" else "right")
@@ -177,15 +183,39 @@ def _print(args: argparse.Namespace, tuned: TunedCuts) -> None:
     held_out = tuned.held_out
     for what, value in (("given", held_out.given), ("tuned", held_out.figure)):
         console.print(
-            f"{what}: figure {value.value:.4g} ({value.low:.4g} to {value.high:.4g}) on held-out events",
+            f"{what}: {study.objective.figure} {value.value:.4g} ({value.low:.4g} to {value.high:.4g}) "
+            "on held-out events",
             highlight=False,
         )
     console.print(
         f"gain {100 * held_out.gain.value:+.1f} % ({100 * held_out.gain.low:+.1f} to "
-        f"{100 * held_out.gain.high:+.1f}); signal efficiency {held_out.efficiency:.3f} "
-        f"(was {held_out.efficiency_given:.3f}); soft against hard {100 * held_out.soft_hard_gap:+.2f} %",
+        f"{100 * held_out.gain.high:+.1f}); soft against hard {100 * held_out.soft_hard_gap:+.2f} %",
         highlight=False,
     )
+    console.print(efficiencies(samples, tuned), highlight=False)
+    if tuned.verdicts:
+        limits = Table(title="Constraints")
+        for heading in ("constraint", "where chosen", "held-out", "met there"):
+            limits.add_column(heading, justify="left" if heading == "constraint" else "right")
+        for v in tuned.verdicts:
+            found = f"{v.held_out:.3g} +- {v.error:.2g}"
+            limits.add_row(v.constraint, f"{v.chosen:.3g}", found, "yes" if v.met else "NO")
+        console.print(limits)
     console.print(f"{tuned.message}; {tuned.n_gradients} gradients, {tuned.cpu_s:.0f} CPU-s", highlight=False)
     names = ("cuts.toml", "cut_flow.txt", "result.json", "report.html")
     console.print(f"written: {', '.join(str(args.out / name) for name in names)}", highlight=False)
+
+
+def efficiencies(samples: dict[str, Sample], tuned: TunedCuts) -> str:
+    """The signal's efficiency, of what, and what is left of all that was expected."""
+    signal = [s for s in samples.values() if s.signal]
+    expected, lost = sum(s.expected for s in signal), sum(s.lost for s in signal)
+    held_out = tuned.held_out
+    text = (
+        f"signal efficiency {held_out.efficiency:.3f} (was {held_out.efficiency_given:.3f}) of the "
+        f"{expected:.4g} events that the cuts see"
+    )
+    if lost > 0:
+        share = held_out.efficiency * expected / (expected + lost)
+        text += f"; {share:.3f} of the {expected + lost:.4g} expected, {lost:.4g} of which have no S1 or S2"
+    return text

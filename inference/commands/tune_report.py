@@ -33,12 +33,19 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return f"<div class=scroll><table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table></div>"
 
 
-def page(tuned: TunedCuts, study: Study, flows: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
+def page(
+    tuned: TunedCuts,
+    study: Study,
+    notes: Mapping[str, str],
+    flows: Mapping[str, Any],
+    figures: Mapping[str, Path],
+) -> str:
     """The page's text.
 
     Args:
         tuned: what tuning found.
         study: what was asked for.
+        notes: on each sample, and under "efficiency" of what it is.
         flows: cut flow of each sample.
         figures: PNG files by name.
     """
@@ -47,7 +54,7 @@ def page(tuned: TunedCuts, study: Study, flows: Mapping[str, Any], figures: Mapp
         (f"{held_out.figure.value:.3g}", f"{study.objective.figure} on held-out events"),
         (f"{held_out.given.value:.3g}", "with the cuts as given"),
         (f"{100 * held_out.gain.value:+.1f} %", "gain"),
-        (f"{100 * held_out.efficiency:.1f} %", "of the signal kept"),
+        (f"{100 * held_out.efficiency:.1f} %", "of the signal that the cuts see is kept"),
         (f"{100 * held_out.soft_hard_gap:+.2f} %", "soft against hard, in the end"),
     )
     rows = [
@@ -62,8 +69,14 @@ def page(tuned: TunedCuts, study: Study, flows: Mapping[str, Any], figures: Mapp
         ["as tuned", _interval(held_out.figure, ".4g")],
         ["gain [%]", _interval(held_out.gain, "+.1f", 100)],
     ]
+    limits = [
+        [v.constraint, f"{v.chosen:.3g}", f"{v.held_out:.3g} \u00b1 {v.error:.2g}", "yes" if v.met else "NO"]
+        for v in tuned.verdicts
+    ]
     flow_texts = "".join(
-        f"<h3>{html.escape(name)}</h3><pre>{html.escape(str(flow))}</pre>" for name, flow in flows.items()
+        f"<h3>{html.escape(name)}</h3><p>{html.escape(notes.get(name, ''))}</p>"
+        f"<pre>{html.escape(str(flow))}</pre>"
+        for name, flow in flows.items()
     )
     sections = (
         (
@@ -71,7 +84,9 @@ def page(tuned: TunedCuts, study: Study, flows: Mapping[str, Any], figures: Mapp
             f"<p>{html.escape(tuned.message[:1].upper() + tuned.message[1:])}. Figures are of hard cuts on "
             "events that neither steps nor choices have seen; 68 % bootstrap intervals.</p>"
             + _table(["cuts", "figure"], judged)
-            + _table(["sample", "expected events, cuts as given", "as tuned"], kept),
+            + _table(["sample", "expected events, cuts as given", "as tuned"], kept)
+            + f"<p>{html.escape(notes.get('efficiency', ''))}.</p>"
+            + (_table(["constraint", "where chosen", "held-out", "met there"], limits) if limits else ""),
         ),
         ("Variables", _figure(figures, "variables")),
         ("Thresholds", _table(["threshold", "given", "tuned", "spread of the signal"], rows)),

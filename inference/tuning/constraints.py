@@ -55,7 +55,8 @@ class Bounds:
     high: float = np.inf
 
 
-Constraint = Efficiency | MinEfficiency | MaxBackground | Bounds
+Limit = Efficiency | MinEfficiency | MaxBackground
+Constraint = Limit | Bounds
 
 
 def _check_fraction(what: str, value: float) -> None:
@@ -119,7 +120,7 @@ def ratios(
     return out
 
 
-def limits_of(constraints: Sequence[Constraint]) -> list[Efficiency | MinEfficiency | MaxBackground]:
+def limits_of(constraints: Sequence[Constraint]) -> list[Limit]:
     """All but bounds."""
     return [c for c in constraints if not isinstance(c, Bounds)]
 

@@ -88,6 +88,24 @@ class HeldOut:
 
 
 @dataclasses.dataclass(frozen=True)
+class Verdict:
+    """One constraint: an efficiency, or a number of expected events."""
+
+    constraint: str  # in words
+    asked: float
+    chosen: float  # on the events that the cuts were tuned and chosen on
+    held_out: float
+    error: float  # of held_out, from its number of events: one standard deviation
+    met: bool  # on the held-out events
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        state = "met" if self.met else "NOT met"
+        return f"{self.constraint}: {self.held_out:.3g} +- {self.error:.2g} on held-out events, {state}"
+
+
+@dataclasses.dataclass(frozen=True)
 class TunedCuts:
     """Tuned hard cuts and an account of what was gained."""
 
@@ -100,6 +118,7 @@ class TunedCuts:
     held_out: HeldOut
     improved: bool  # False: the given cuts are handed back
     message: str  # what happened, in words
+    verdicts: tuple[Verdict, ...]  # one a constraint, but bounds
     trajectory: Trajectory  # of the climb that the cuts were chosen from
     trajectory_without_limits: Trajectory | None  # where they broke a limit and a second climb followed
     n_gradients: int  # evaluations of the gradient on the events tuned on
@@ -128,6 +147,7 @@ class TunedCuts:
         return {
             "improved": self.improved,
             "message": self.message,
+            "constraints": [dataclasses.asdict(v) for v in self.verdicts],
             "parameters": parameters,
             "held_out": held_out,
             "n_gradients": self.n_gradients,

@@ -28,6 +28,9 @@ class Sample:
             Their sum is worth `expected`.
         tangents: nuisance parameter -> column (or "weight") -> its change for one standard deviation of the
             parameter, as `inference.tuning.simulator.with_nuisances` makes them.
+        lost: number of events in the exposure that are in no column, such as those without an S1 or S2,
+            beside `expected`; no efficiency counts them, reports name them.
+        note: where the events come from, for reports.
     """
 
     columns: Columns
@@ -35,6 +38,8 @@ class Sample:
     signal: bool = False
     weight: Float[np.ndarray, "event"] | None = None
     tangents: Mapping[str, Columns] = dataclasses.field(default_factory=dict)
+    lost: float = 0.0
+    note: str = ""
 
     def __len__(self) -> int:
         """Number of events."""

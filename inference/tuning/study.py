@@ -192,4 +192,11 @@ def _simulated(name: str, given: SampleOf, detector_name: str | None, seed: int,
     if not seen.any():
         raise ValueError(f"samples.{name}: none of {given.n_events} simulated events has an S1 and an S2")
     expected = given.expected * float(weight.sum()) / len(weight)
-    return Sample({c: v[seen] for c, v in columns.items()}, expected, given.signal, weight[seen])
+    lost = given.expected - expected
+    note = (
+        f"{int(seen.sum())} of {given.n_events} simulated events have an S1 and an S2 and can be cut on, "
+        f"worth {expected:.4g} of the {given.expected:g} expected events; {lost:.4g} are lost before. "
+        "Weight: the probability that so small an S1 is seen"
+    )
+    columns = {c: v[seen] for c, v in columns.items()}
+    return Sample(columns, expected, given.signal, weight[seen], lost=lost, note=note)

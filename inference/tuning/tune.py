@@ -23,8 +23,10 @@ from inference.tuning.restore import restore
 from inference.tuning.result import HeldOut, Settings, Trajectory, TunedCuts
 from inference.tuning.samples import Samples
 from inference.tuning.vector import Cuts
+from inference.tuning.verdicts import verdicts
 
 _N_RESTORED = 5  # candidates that are brought to obey the constraints before the last choice
+_FAR_MOVED = 0.5  # spreads of the signal, assumed: more than the noise of a sample's counts
 
 
 def tune(
@@ -64,7 +66,7 @@ def tune(
     random = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 0))))
     problem = Problem(random, cuts, samples, objective, constraints, settings, held_out)
     first = starts(problem, random)
-    climbs, best = [], jnp.zeros(len(problem.vector))
+    climbs, best, moved = [], jnp.zeros(len(problem.vector)), 0.0
     ways = {"begin": begin, "resample": resample, "on_step": on_step}
     if not any(isinstance(c, Efficiency) for c in problem.constraints):
         climbs.append(climb(key, problem, first, limited=False, **ways))
@@ -72,8 +74,8 @@ def tune(
     if not (climbs and problem.obeys(best)):
         # limits that the free optimum obeys anyway never get here: they change nothing
         climbs.append(climb(key, problem, first.at[0].set(best), limited=True, **ways))
-        best = _obeying(problem, climbs[-1], best)
-    return _judge(random, problem, best, climbs, begin)
+        best, moved = _obeying(problem, climbs[-1], best)
+    return _judge(random, problem, best, climbs, moved, begin)
 
 
 def _by_figure(problem: Problem, looks: Trajectory) -> Array:
@@ -84,8 +86,8 @@ def _by_figure(problem: Problem, looks: Trajectory) -> Array:
     return vectors[np.argsort(-figures.reshape(-1), kind="stable")]
 
 
-def _obeying(problem: Problem, looks: Trajectory, free: Array) -> Array:
-    """The vector with the best hard figure on the events to choose on, among those brought to obey.
+def _obeying(problem: Problem, looks: Trajectory, free: Array) -> tuple[Array, float]:
+    """The best hard figure on the events to choose on, of those brought to obey; and by how far it was moved.
 
     Raises:
         ValueError: if none can be.
@@ -104,7 +106,8 @@ def _obeying(problem: Problem, looks: Trajectory, free: Array) -> Array:
             f"{', '.join(str(c) for c in problem.constraints)}; the nearest keep {counts} events"
         )
     chosen = np.array([problem.hard(v, problem.validation).value for v in restored])
-    return restored[int(np.argmax(np.where(obeys, chosen, -np.inf)))]
+    number = int(np.argmax(np.where(obeys, chosen, -np.inf)))
+    return restored[number], float(jnp.max(jnp.abs(restored[number] - tried[number])))
 
 
 def _smoothed(figures: np.ndarray) -> np.ndarray:
@@ -113,7 +116,7 @@ def _smoothed(figures: np.ndarray) -> np.ndarray:
     return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
 
 
-def _judge(random, problem: Problem, best: Array, climbs: list[Trajectory], begin) -> TunedCuts:
+def _judge(random, problem: Problem, best: Array, climbs: list[Trajectory], moved: float, begin) -> TunedCuts:
     """Figures on the held-out events, and the choice between tuned and given cuts."""
     part, settings = problem.held_out, problem.settings
     given = jnp.zeros_like(best)
@@ -131,8 +134,18 @@ def _judge(random, problem: Problem, best: Array, climbs: list[Trajectory], begi
             )
         else:
             message = (
-                f"given cuts do not obey the constraints; the tuned ones do, at a lower figure ({figures})"
+                "given cuts do not obey the constraints; the tuned ones do where they were chosen, at a "
+                f"lower figure ({figures})"
             )
+    judged = verdicts(problem, best)
+    broken = [v.text for v in judged if not v.met]
+    if moved > _FAR_MOVED and improved:
+        message += (
+            f"; steps ended away from the constraints: bisection alone moved thresholds by up to {moved:.2g} "
+            "spreads of the signal to obey them, so they may not be the best"
+        )
+    if broken:
+        message += f"; but {'; '.join(broken)}"
     both = (best, given)
     passed = [problem.passed(v, part) for v in both]
     shifts = [problem.shifts(v, part) for v in both]
@@ -161,6 +174,7 @@ def _judge(random, problem: Problem, best: Array, climbs: list[Trajectory], begi
         ),
         improved=improved,
         message=message,
+        verdicts=judged,
         trajectory=climbs[-1],
         trajectory_without_limits=climbs[0] if len(climbs) > 1 else None,
         n_gradients=sum(int(c.step[-1]) * c.values.shape[1] for c in climbs),

@@ -68,7 +68,13 @@ def test_writes_cuts_that_are_better(study, capsys):
     result = json.loads((out / "result.json").read_text())
     assert result["improved"]
     assert result["held_out"]["gain"]["low"] > 0.2
-    assert "gain +" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "gain +" in shown
+    assert "tuned: asimov_significance " in shown
+    verdict = result["constraints"][0]
+    row = next(line for line in shown.splitlines() if verdict["constraint"] in line)
+    assert f"{verdict['held_out']:.3g} +-" in row
+    assert ("yes" in row) == verdict["met"] == (verdict["held_out"] >= 0.5)
     # the file holds the cuts that were judged
     tuned = read_cuts(out / "cuts.toml")
     flow = evaluate(study / "signal.parquet", tuned)

@@ -82,6 +82,11 @@ def test_a_limit_lets_go_once_it_is_obeyed(free, monkeypatch):
 def test_a_limit_that_binds_is_met_on_the_events_to_choose_on(free, limit):
     tuned = tune(KEY, wide_cuts(), samples(), OBJECTIVE, [limit], settings=QUICK)
     assert tuned.trajectory_without_limits is not None
+    (verdict,) = tuned.verdicts
+    found = tuned.held_out.efficiency if verdict.asked < 1 else tuned.held_out.kept["background"]
+    assert verdict.held_out == pytest.approx(found, rel=1e-5)
+    assert verdict.met == ((found >= limit.value) if verdict.asked < 1 else (found <= limit.value))
+    assert ("NOT met" in tuned.message) != verdict.met
     problem = problem_of([limit])
     at, was = (problem.vector.of_values(found.values) for found in (tuned, free))
     assert problem.obeys(at)
