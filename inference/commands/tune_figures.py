@@ -1,18 +1,21 @@
 """Figures of tuned cuts: distributions with the thresholds, the way there, and the figure around them."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from dmsim.selection import AbstractCut, Curve
+from dmsim.selection.cuts import unit_of
 from inference.tuning.around import Profile
 from inference.tuning.result import TunedCuts
 from inference.tuning.samples import Sample, Table, join
 
 _GIVEN, _TUNED = "#b0653a", "#1f5a96"
-_N_POINTS = 3000  # of each class in a scatter plot
+_N_POINTS = 2000  # of each class in a scatter plot
 _COLUMNS = 3
 
 
@@ -39,14 +42,35 @@ def draw_variables(tuned: TunedCuts, samples: Mapping[str, Sample]) -> Figure:
         else:
             _histogram(ax, table, others, before, cut)
         ax.set_title(cut.name)
-    if axes:
-        axes[0].legend(frameon=False, fontsize=7)
+    _legend(figure, table)
     return figure
 
 
 def _label(cut: AbstractCut) -> str:
-    name = getattr(cut, "column", "") or cut.KIND
-    return f"{name} [{cut.unit}]" if cut.unit else name
+    return _words(getattr(cut, "column", "") or cut.KIND, cut.unit)
+
+
+def _words(name: str, unit: str) -> str:
+    """A column or kind of cut in words, with its unit: cs1_pe is "cS1 [PE]"."""
+    words = name.removesuffix(f"_{unit.lower()}") if unit else name
+    words = re.sub(r"(?<![a-z])(c?)s([12])(?![0-9])", r"\1S\2", words)
+    words = words.replace("log10_", "log10 ").replace("_over_", "/").replace("_", " ")
+    return f"{words} [{unit}]" if unit else words
+
+
+def _legend(figure: Figure, table: Table) -> None:
+    """One for all panels: the classes in their colours, and both lines."""
+    handles = [
+        Line2D([], [], color=_color(table, source), lw=2, label=name)
+        for source, name in enumerate(table.names)
+    ]
+    for label, color, line in (("cut as given", _GIVEN, "--"), ("cut as tuned", _TUNED, "-")):
+        handles.append(Line2D([], [], color=color, ls=line, lw=1.4, label=label))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
+
+
+def _color(table: Table, source: int) -> str:
+    return "black" if table.signal[source] else f"C{source + 1}"
 
 
 def _histogram(ax: Axes, table: Table, others: np.ndarray, before: AbstractCut, after: AbstractCut) -> None:
@@ -62,20 +86,17 @@ def _histogram(ax: Axes, table: Table, others: np.ndarray, before: AbstractCut, 
                 low, high = min(low, threshold), max(high, threshold)
     room = 0.02 * (high - low) or 1.0
     edges = np.linspace(low - room, high + room, 41)
-    for source, name in enumerate(table.names):
+    for source in range(len(table.names)):
         mine = others & (table.source == source)
         counts, _ = np.histogram(values[mine], edges, weights=table.weight[mine])
-        signal = table.signal[source]
-        color = "black" if signal else f"C{source + 1}"
-        ax.stairs(counts, edges, label=name, lw=1.8 if signal else 1.0, color=color)
+        width = 1.8 if table.signal[source] else 1.0
+        ax.stairs(counts, edges, lw=width, color=_color(table, source))
     ax.set_yscale("log")
     for cut, color, line in ((before, _GIVEN, "--"), (after, _TUNED, "-")):
-        label = "given" if cut is before else "tuned"
         for side in cut.sides:
             threshold = float(getattr(cut, side))
             if edges[0] <= threshold <= edges[-1]:
-                ax.axvline(threshold, color=color, ls=line, lw=1.2, label=label)
-                label = None
+                ax.axvline(threshold, color=color, ls=line, lw=1.2)
     ax.set_xlabel(_label(after))
     ax.set_ylabel("expected events")
 
@@ -85,11 +106,11 @@ def _scatter(ax: Axes, table: Table, others: np.ndarray, before: AbstractCut, af
     x, y = table.columns[of], table.columns[after.key]
     good = others & np.isfinite(x) & np.isfinite(y)
     random = np.random.default_rng(0)
-    for source, name in enumerate(table.names):
+    order = sorted(range(len(table.names)), key=lambda source: table.signal[source])
+    for source in order:  # the signal on top
         mine = np.flatnonzero(good & (table.source == source))
         mine = random.permutation(mine)[:_N_POINTS]
-        color = "black" if table.signal[source] else f"C{source + 1}"
-        ax.plot(x[mine], y[mine], ",", color=color, label=name, alpha=0.6)
+        ax.plot(x[mine], y[mine], ".", color=_color(table, source), ms=3.5, mew=0, alpha=0.5)
     log = any(curve.axis == "log" for curve in after.curves.values()) and (x[good] > 0).all()
     low, high = np.quantile(x[good], [0.005, 0.995]) if good.any() else (0.0, 1.0)
     at = np.geomspace(low, high, 200) if log else np.linspace(low, high, 200)
@@ -108,7 +129,7 @@ def _scatter(ax: Axes, table: Table, others: np.ndarray, before: AbstractCut, af
     if log:
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter("")
-    ax.set_xlabel(of)
+    ax.set_xlabel(_words(of, unit_of(of)))
     ax.set_ylabel(_label(after))
 
 
