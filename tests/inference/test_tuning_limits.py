@@ -78,7 +78,9 @@ def test_a_limit_lets_go_once_it_is_obeyed(free, monkeypatch):
     assert not climbed(limit)[0] > 0.97 * best
 
 
-@pytest.mark.parametrize("limit", [MaxBackground(10.0), MinEfficiency(0.9)], ids=["background", "efficiency"])
+@pytest.mark.parametrize(
+    "limit", [MaxBackground(10.0), pytest.param(MinEfficiency(0.9), marks=pytest.mark.slow)]
+)
 def test_a_limit_that_binds_is_met_on_the_events_to_choose_on(free, limit):
     tuned = tune(KEY, wide_cuts(), samples(), OBJECTIVE, [limit], settings=QUICK)
     assert tuned.trajectory_without_limits is not None
