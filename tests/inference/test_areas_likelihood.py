@@ -14,6 +14,8 @@ from dmsim.records import Interaction
 from dmsim.sources.own import deposits as own_deposits
 from inference.likelihood.areas import area_data, data_of, log_likelihood, skew_nodes
 
+pytestmark = pytest.mark.quick_compile
+
 N = 2000
 
 

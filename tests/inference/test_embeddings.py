@@ -37,7 +37,8 @@ def test_batch_is_loop_and_gradients_are_finite(name):
     net = description.build(jax.random.key(0), shapes)
     events = [example(shapes, seed) for seed in range(3)]
     one = eqx.filter_jit(lambda net, x: net(x))
-    together = eqx.filter_jit(jax.vmap(net))(jax.tree.map(lambda *parts: jnp.stack(parts), *events))
+    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *events)
+    together = eqx.filter_jit(lambda net, x: jax.vmap(net)(x))(net, stacked)
     np.testing.assert_allclose(together, jnp.stack([one(net, x) for x in events]), rtol=1e-4, atol=1e-5)
     slope = eqx.filter_jit(eqx.filter_grad(lambda net, x: jnp.sum(net(x) ** 2)))
     nothing = jax.tree.map(jnp.zeros_like, events[0])

@@ -8,6 +8,8 @@ from scipy import stats
 
 from inference.sampling.importance import LARGEST_K, fit_pareto, refine, smooth, weigh
 
+pytestmark = pytest.mark.quick_compile
+
 N = 4000
 LOG_EVIDENCE = 1.7
 

@@ -14,6 +14,8 @@ from dmsim.quanta import MODELS, deposit_yields, mean_yields, sample_quanta
 from dmsim.quanta.expected import expected_quanta, quanta_spread
 from dmsim.records import Deposits, Interaction
 
+pytestmark = pytest.mark.quick_compile
+
 NAMES = [interaction.name.lower() for interaction in MODELS]
 ENERGIES_KEV = {"kr83m": (9.4, 32.1, 41.5), "alpha": (5490.0, 7687.0)}
 FIELD, DENSITY = 180.0, 2.87

@@ -11,6 +11,8 @@ from dmsim import selection
 from dmsim.selection import KINDS, Curve, CutSet, Range, merit
 from dmsim.selection.arrays import namespace
 
+pytestmark = pytest.mark.quick_compile
+
 _N = 300
 
 
