@@ -16,22 +16,15 @@ from dmsim.reconstruction.corrections import delay_offset_ns
 from dmsim.reconstruction.events import build_events
 from dmsim.reconstruction.settings import Settings
 from dmsim.records import RawRecords, Signal
+from inference.tuning.clustering_samples import found_of
 
 
 def ours(detector: Detector, records: RawRecords, settings: Settings) -> Found:
     """Peaks and events of dmsim; events are what triggers, as straxen has it, not what was simulated."""
     peaks, _ = dmsim.reconstruct(detector, records, settings=settings)
     events = build_events(detector, peaks, n_events=None, settings=settings)
-    start = np.asarray(peaks.time_ns, np.int64)
     has_any = (events.s1_peak >= 0) | (events.s2_peak >= 0)
-    return Found(
-        start_ns=start,
-        end_ns=start + np.asarray(peaks.length_ns, np.int64),
-        center_ns=np.asarray(peaks.center_time_ns, np.float64),
-        area_pe=np.asarray(peaks.area_pe, np.float64),
-        signal=np.asarray(peaks.signal, np.int64),
-        x_mm=np.asarray(peaks.x_mm, np.float64),
-        y_mm=np.asarray(peaks.y_mm, np.float64),
+    return found_of(peaks)._replace(
         event_s1=np.asarray(events.s1_peak, np.int64)[has_any],
         event_s2=np.asarray(events.s2_peak, np.int64)[has_any],
         event_z_mm=np.asarray(events.z_mm, np.float64)[has_any],

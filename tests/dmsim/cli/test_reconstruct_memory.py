@@ -10,7 +10,7 @@ import synthetic_run
 from dmsim.io.strax_folders import FolderWriter, endtime_ns
 
 LIMIT_MB = 2_000
-JOIN_MB = 15  # assumed: the code of the join itself, loaded after the last chunk
+JOIN_MB = 8  # assumed: the code of the join itself, loaded after the last chunk
 
 
 def write_chunks(folder, raw, n_chunks):
