@@ -1,6 +1,6 @@
 """Every float leaf of the detector at quanta and areas; the leaves that matter at hits and records.
 
-The default run takes those that must be felt and every third of the others, the slow run all. At areas the
+The default run takes those that must be felt and every sixth of the others, the slow run all. At areas the
 emission model's leaves but one are left to the slow run: they act through the counts alone, whose gradients
 quanta and that one show. The optional tables have levels of their own, in the slow run.
 
@@ -36,7 +36,7 @@ def failures(level, leaves):
 
 
 def levels_to_check():
-    quick = [(level, 3) for level in levels.PLANS if level not in levels.SLOW]
+    quick = [(level, 6) for level in levels.PLANS if level not in levels.SLOW]
     return quick + [pytest.param(level, 1, marks=pytest.mark.slow) for level in levels.PLANS]
 
 
