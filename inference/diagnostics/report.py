@@ -146,7 +146,7 @@ def calibrate(
     begun = time.perf_counter()
     words = ("simulate", "draw", "ranks", "levels", "tarp", "classifier")
     keys = dict(zip(words, jax.random.split(key, len(words)), strict=True))
-    truth, x = simulate(keys["simulate"], n_events)
+    truth, x, *_ = simulate(keys["simulate"], n_events)
     theta = np.asarray(truth, float)
     draws = draw(keys["draw"], post.sample, x, n_draws=n_draws, chunk=chunk).astype(float)
     names = _names(post, names, theta.shape[1])

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from inference.estimators import checkpoints
+from inference.estimators import checkpoints, joint_score
 from inference.estimators.data import Cached, Layout, Simulate, check_finite
 from inference.estimators.networks import AbstractNetwork, Scaling
 from inference.estimators.posterior import AbstractPosterior
@@ -41,6 +41,11 @@ class AbstractEstimator:
     """A prior and a description of networks. A new estimator states `untrained` and `posterior`."""
 
     prior: Prior
+
+    @property
+    def fits_density(self) -> bool:
+        """Whether the loss is a negative log density of theta, whose gradient a score can teach."""
+        return False
 
     @abstractmethod
     def untrained(self, key: PRNGKeyArray, layout: Layout) -> AbstractNetwork:
@@ -78,7 +83,8 @@ class AbstractEstimator:
         Args:
             key: of simulations, weights and batches: the same key gives the same posterior.
             simulate: a function that jax can compile, (key, n) -> (theta[n, parameter], x[n, ...]), x an
-                array or a dictionary of arrays; or a set drawn before.
+                array or a dictionary of arrays; or a set drawn before. A third array, the joint score,
+                is used where the budget says so.
             budget: how much to simulate and to train.
             validation: events for the reported loss instead of some of the simulated ones.
             checkpoint: a file from which an interrupted training goes on, bit for bit, and which is written
@@ -94,8 +100,12 @@ class AbstractEstimator:
         training, validation = self._data(keys, simulate, budget, validation)
         layout = Layout.of(validation.x)
         pilot = training if isinstance(training, Cached) else Cached.draw(keys["pilot"], training, _PILOT)
+        if budget.joint_score and not self.fits_density:
+            raise ValueError("joint_score needs an estimator that is trained by the density of theta: NPE")
         for part in (pilot, validation):
             self._check(part)
+            if budget.joint_score:
+                joint_score.check(self.prior, part.theta, part.score)
         network = self._scaled(self.untrained(keys["weights"], layout), pilot)
         source = self._prepared(training) if isinstance(training, Cached) else training
         trainer = Trainer(network, budget, self.prior, source, self._prepared(validation))
@@ -145,7 +155,7 @@ class AbstractEstimator:
     def _check_simulator(self, simulate: Simulate) -> None:
         """Shapes, before anything is computed."""
         try:
-            theta, x = jax.eval_shape(lambda key: simulate(key, 4), jax.random.key(0))
+            theta, x, *_ = jax.eval_shape(lambda key: simulate(key, 4), jax.random.key(0))
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
             raise ValueError(
                 "simulate cannot be compiled by jax; draw a set with it first and give that: Cached(theta, x)"
@@ -169,7 +179,8 @@ class AbstractEstimator:
         check_finite(part.x)
 
     def _prepared(self, part: Cached) -> Data:
-        return jax.jit(prepare)(self.prior, jnp.asarray(part.theta), jax.tree.map(jnp.asarray, part.x))
+        given = jax.tree.map(jnp.asarray, (part.theta, part.x, part.score))
+        return jax.jit(prepare)(self.prior, *given)
 
     def _scaled(self, network: Any, pilot: Cached) -> Any:
         """The network with scalings of the pilot events."""

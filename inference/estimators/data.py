@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
-Simulate = Callable[[PRNGKeyArray, int], tuple[Array, Any]]
+# (theta, x), or (theta, x, score) with the gradient in theta of log p(x, latents | theta)
+Simulate = Callable[[PRNGKeyArray, int], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,15 @@ class Cached:
     Args:
         theta: parameters, columns as the prior's.
         x: data of each, an array or a dictionary of arrays.
+        score: gradient in theta of log p(x, latents | theta), where the simulator gives it.
     """
 
     theta: Float[np.ndarray, "event parameter"]
     x: Any
+    score: Float[np.ndarray, "event continuous"] | None = None
 
     def __post_init__(self):
-        counts = {len(part) for part in jax.tree.leaves(self.x)} | {len(self.theta)}
+        counts = {len(part) for part in jax.tree.leaves((self.theta, self.x, self.score))}
         if len(counts) != 1:
             raise ValueError(f"theta and x differ in their number of events: {sorted(counts)}")
 
@@ -122,13 +125,12 @@ class Cached:
         parts = [
             jax.tree.map(np.asarray, compiled(jax.random.fold_in(key, i), size)) for i in range(-(-n // size))
         ]
-        theta, x = jax.tree.map(lambda *each: np.concatenate(each)[:n], *parts)
-        return cls(theta, x)
+        return cls(*jax.tree.map(lambda *each: np.concatenate(each)[:n], *parts))
 
     def split(self, n_last: int) -> tuple["Cached", "Cached"]:
         """All but the last pairs, and the last."""
-        first = len(self) - n_last
+        first, whole = len(self) - n_last, (self.theta, self.x, self.score)
         return (
-            Cached(self.theta[:first], jax.tree.map(lambda part: part[:first], self.x)),
-            Cached(self.theta[first:], jax.tree.map(lambda part: part[first:], self.x)),
+            Cached(*jax.tree.map(lambda part: part[:first], whole)),
+            Cached(*jax.tree.map(lambda part: part[first:], whole)),
         )

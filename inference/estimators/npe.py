@@ -26,6 +26,11 @@ class NPE(AbstractEstimator):
     embedding: embeddings.Description = embeddings.Features()
     flow: flows.Description = flows.Coupling()
 
+    @property
+    @override
+    def fits_density(self) -> bool:
+        return not isinstance(self.flow, flows.FlowMatching)
+
     @override
     def untrained(self, key: PRNGKeyArray, layout: Layout) -> PosteriorNetwork:
         category = self.prior.category

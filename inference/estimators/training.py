@@ -18,6 +18,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from inference.estimators import joint_score
 from inference.estimators.data import Simulate
 from inference.estimators.networks import AbstractNetwork
 from inference.priors import Prior
@@ -41,6 +42,8 @@ class Budget:
         clip: longest gradient, in units of the weights' space.
         averaging: decay a step of the averaged weights, which are the ones that are kept.
         epoch_steps: steps between two reports when each step simulates; a pass is one otherwise.
+        joint_score: weight of a term that fits the simulator's own gradient, see
+            `inference.estimators.joint_score`; 0 for none. NPE only.
     """
 
     n_simulations: int
@@ -52,6 +55,7 @@ class Budget:
     clip: float = 5.0
     averaging: float = 0.998
     epoch_steps: int = 200
+    joint_score: float = 0.0
 
     def __post_init__(self):
         for name in ("n_simulations", "n_passes", "batch_size", "n_validation", "epoch_steps"):
@@ -69,6 +73,8 @@ class Budget:
         ):
             if not low < getattr(self, name) < high:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie between {low} and {high}")
+        if not 0 <= self.joint_score < np.inf:
+            raise ValueError(f"joint_score is {self.joint_score}: it must be 0 or more")
 
 
 class Data(NamedTuple):
@@ -77,6 +83,7 @@ class Data(NamedTuple):
     u: Float[Array, "event unbounded"]
     kind: Int[Array, "event"]
     x: Any
+    score: Float[Array, "event unbounded"] | None = None  # gradient in u that a posterior's is to match
 
 
 class State(NamedTuple):
@@ -96,6 +103,8 @@ class Schedule(NamedTuple):
     n_warmup: Array
     n_steps: Array
     averaging: Array
+    score_weight: Array | None = None  # none: the term is not compiled
+    score_scale: Array | None = None
 
     def rate(self, step: Int[Array, ""]) -> Float[Array, ""]:
         """Linear rise, then half a cosine to 0."""
@@ -109,15 +118,16 @@ class History:
     """What a training saw, an entry an epoch; losses in nats an event."""
 
     steps: list[int] = field(default_factory=list)
-    training: list[float] = field(default_factory=list)  # mean over the epoch
+    training: list[float] = field(default_factory=list)  # mean over the epoch, with the score's term
     validation: list[float] = field(default_factory=list)  # averaged weights, at the epoch's end
     seconds: list[float] = field(default_factory=list)  # wall time since the start, without what was resumed
 
 
-def prepare(prior: Prior, theta: Float[Array, "event parameter"], x: Any) -> Data:
+def prepare(prior: Prior, theta: Float[Array, "event parameter"], x: Any, score: Any = None) -> Data:
     """A simulated batch as networks take it."""
     kind = theta[:, -1].astype(jnp.int32) if prior.category else jnp.zeros(theta.shape[0], jnp.int32)
-    return Data(prior.to_unbounded(theta), kind, x)
+    u = prior.to_unbounded(theta)
+    return Data(u, kind, x, None if score is None else joint_score.target(prior, theta, u, score))
 
 
 def weights_of(network: AbstractNetwork) -> tuple[Float[Array, "weight"], Callable[[Array], AbstractNetwork]]:
@@ -141,7 +151,10 @@ def _step(state: State, batch: Data, build: Callable, schedule: Schedule, clip: 
     key = jax.random.fold_in(state.key, state.step)
 
     def mean_loss(flat):
-        return jnp.mean(build(flat).loss(key, *batch))
+        if schedule.score_weight is None or schedule.score_scale is None:
+            return jnp.mean(build(flat).loss(key, batch.u, batch.kind, batch.x))
+        loss, misfit = joint_score.losses(build(flat), key, batch, schedule.score_scale)
+        return jnp.mean(loss + schedule.score_weight * misfit)
 
     loss, gradient = jax.value_and_grad(mean_loss)(state.weights)
     direction: Any
@@ -196,7 +209,7 @@ def validation_loss(
 ) -> Float[Array, ""]:
     """Mean loss of the averaged weights on events that training never sees."""
     _, build = weights_of(network)
-    return jnp.mean(build(averaged).loss(key, *data))
+    return jnp.mean(build(averaged).loss(key, data.u, data.kind, data.x))
 
 
 class Trainer:
@@ -231,6 +244,9 @@ class Trainer:
         n_steps = self.n_epochs * self.epoch_steps
         numbers = (budget.peak_rate, max(1.0, budget.warmup * n_steps), n_steps, budget.averaging)
         self.schedule = Schedule(*(jnp.asarray(float(number)) for number in numbers))
+        if budget.joint_score:
+            weight, scale = jnp.asarray(float(budget.joint_score)), joint_score.width(validation.score)
+            self.schedule = self.schedule._replace(score_weight=weight, score_scale=scale)
 
     def epoch(self, state: State) -> tuple[State, Float[np.ndarray, "step"]]:
         """One epoch, and the losses of its steps.
