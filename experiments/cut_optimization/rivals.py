@@ -20,6 +20,7 @@ class Search:
     n_evaluations: int
     cpu_s: float
     history: list[tuple[int, float, float]]  # evaluations, CPU-seconds, best figure so far
+    ended: str  # why
 
 
 class HardFigure:
@@ -67,26 +68,27 @@ class HardFigure:
             self.history.append((self.n, time.process_time() - self.start, found))
         return found
 
-    def result(self) -> Search:
+    def result(self, ended: str) -> Search:
         """Of the search so far."""
-        return Search(self.best_values, self.n, time.process_time() - self.start, self.history)
+        return Search(self.best_values, self.n, self.cpu_s, self.history, ended)
+
+    @property
+    def cpu_s(self) -> float:
+        """Since it was made."""
+        return time.process_time() - self.start
 
 
 def ranges(vector: Vector, table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest threshold that a search tries: central 99.8 % of each variable, all classes."""
+    """Lowest and highest threshold that a search tries: central 99.8 % of the signal, and 1 % more."""
     low, high = np.zeros(len(vector)), np.zeros(len(vector))
-    cuts = vector.rebuild(vector.origin)
-    number = 0
-    for cut in cuts:
-        values = table.columns[cut.key]
-        values = values[np.isfinite(values)]
-        ends = np.quantile(values, [0.001, 0.999])
-        for _ in cut.sides:
-            first, size = vector.groups[number]
-            low[first : first + size], high[first : first + size] = ends
-            number += 1
-    origin = vector.origin
-    return np.minimum(low, origin), np.maximum(high, origin)
+    sides = (cut for cut in vector.rebuild(vector.origin) for _ in cut.sides)
+    for cut, (first, size) in zip(sides, vector.groups, strict=True):
+        values = table.columns[cut.key][table.is_signal]
+        ends = np.quantile(values[np.isfinite(values)], [0.001, 0.999])
+        # where many events lie on the end itself a threshold on it would remove them all
+        wider = 0.01 * np.ptp(ends) * np.array([-1, 1])
+        low[first : first + size], high[first : first + size] = ends + wider
+    return low, high
 
 
 def scan(
@@ -104,46 +106,85 @@ def scan(
                 found = figure(trial)
                 if found > best:
                     best, values = found, trial
-        yield figure.result()
         if best < before * (1 + gain):
+            yield figure.result("converged")
             return
+        yield figure.result("passes")
 
 
-def tpe(figure: HardFigure, low: np.ndarray, high: np.ndarray, *, trials: int, seed: int) -> Search:
-    """Optuna's tree-structured Parzen estimator, from the given cuts."""
+def tpe(
+    figure: HardFigure, low: np.ndarray, high: np.ndarray, *, patience: int, most_cpu_s: float, seed: int
+) -> Search:
+    """Optuna's tree-structured Parzen estimator, from the given cuts, until nothing is gained any more.
+
+    Args:
+        figure: to maximise.
+        low: least thresholds.
+        high: greatest thresholds.
+        patience: trials in which the best figure has to rise by 0.1 %, or it ends.
+        most_cpu_s: when it ends in any case [s].
+        seed: of its sampler.
+    """
     import optuna  # noqa: PLC0415 - the extra `studies`
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     names = figure.vector.names
-    study.enqueue_trial(dict(zip(names, figure.vector.origin.tolist(), strict=True)))
+    first = np.clip(figure.vector.origin, low, high)
+    study.enqueue_trial(dict(zip(names, first.tolist(), strict=True)))
+    since, goal, ended = 0, -np.inf, "patience"
 
     def objective(trial):
         values = [trial.suggest_float(n, a, b) for n, a, b in zip(names, low, high, strict=True)]
         return figure(np.asarray(values))
 
-    study.optimize(objective, n_trials=trials)
-    return figure.result()
+    def stop(study, trial):
+        nonlocal since, goal, ended
+        if figure.best > goal * 1.001 or trial.number == 0:
+            since, goal = trial.number, figure.best
+        if figure.cpu_s > most_cpu_s:
+            ended = "time"
+        if ended == "time" or trial.number - since >= patience:
+            study.stop()
+
+    study.optimize(objective, callbacks=[stop])
+    return figure.result(ended)
 
 
-def cma_es(figure: HardFigure, low: np.ndarray, high: np.ndarray, *, evaluations: int, seed: int) -> Search:
-    """CMA-ES in spreads of the signal, from the given cuts, with the usual population."""
+def cma_es(
+    figure: HardFigure, low: np.ndarray, high: np.ndarray, *, tolerance: float, most_cpu_s: float, seed: int
+) -> Search:
+    """CMA-ES in spreads of the signal, from the given cuts, with the usual population, until it ends itself.
+
+    Args:
+        figure: to maximise.
+        low: least thresholds.
+        high: greatest thresholds.
+        tolerance: its `tolfun`, on the figure.
+        most_cpu_s: when it ends in any case [s].
+        seed: of its draws.
+    """
     import cma  # noqa: PLC0415 - the extra `studies`
 
     vector = figure.vector
     bounds = [((end - vector.origin) / vector.scale).tolist() for end in (low, high)]
-    options = {"bounds": bounds, "maxfevals": evaluations, "seed": seed, "verbose": -9, "tolfun": 1e-5}
+    options = {"bounds": bounds, "seed": seed, "verbose": -9, "tolfun": tolerance}
     start = np.zeros(len(vector))
     # no start on the border, where its transformation has no slope
     start = np.clip(start, np.array(bounds[0]) + 1e-3, np.array(bounds[1]) - 1e-3)
-    cma.fmin2(lambda u: -figure(vector.origin + vector.scale * np.asarray(u)), start, 0.5, options)
-    return figure.result()
+    search = cma.CMAEvolutionStrategy(start, 0.5, options)
+    while not search.stop() and figure.cpu_s < most_cpu_s:
+        asked = search.ask()
+        search.tell(asked, [-figure(vector.origin + vector.scale * np.asarray(u)) for u in asked])
+    return figure.result(", ".join(search.stop()) or "time")
 
 
 def trees(
-    tuning: Table, validation: Table, evaluator: Evaluator
+    tuning: Table, validation: Table, both: Table, evaluator: Evaluator
 ) -> tuple[Callable[[Table], np.ndarray], float]:
     """Boosted trees on the cuts' own variables; the threshold on their score is chosen by the same figure.
+
+    Trees of the first part and figures on the second give the threshold; the trees are then grown on all.
 
     Returns:
         Which events pass, and the CPU-seconds that it took.
@@ -151,27 +192,25 @@ def trees(
     from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415 - the extra `studies`
 
     begin = time.process_time()
-    names = sorted(tuning.columns)
+    names = sorted(both.columns)
 
     def features(table):
         return np.stack([np.nan_to_num(table.columns[c], nan=-999.0, neginf=-99.0) for c in names], axis=1)
 
-    signal = tuning.is_signal
-    weight = tuning.weight.astype(float)
-    weight = np.where(signal, weight / weight[signal].sum(), weight / weight[~signal].sum())
-    model = HistGradientBoostingClassifier(
-        max_iter=200, learning_rate=0.08, max_leaf_nodes=15, l2_regularization=1.0, random_state=0
-    )
-    model.fit(features(tuning), signal, sample_weight=weight / weight.mean())
+    def fitted(table):
+        signal, weight = table.is_signal, table.weight.astype(float)
+        weight = np.where(signal, weight / weight[signal].sum(), weight / weight[~signal].sum())
+        model = HistGradientBoostingClassifier(
+            max_iter=200, learning_rate=0.08, max_leaf_nodes=15, l2_regularization=1.0, random_state=0
+        )
+        model.fit(features(table), signal, sample_weight=weight / weight.mean())
+        return lambda events: np.asarray(model.decision_function(features(events)))
 
-    def score(table):
-        return np.asarray(model.decision_function(features(table)))
-
-    seen = score(validation)
+    seen = fitted(tuning)(validation)
     bins = evaluator.objective.bin_of(validation)
     levels = np.quantile(seen[validation.is_signal], np.linspace(0.02, 0.9, 89))
     figures = [
         float(evaluator.hard_of(seen > level, validation, bins, penalised=True).value) for level in levels
     ]
-    level = levels[int(np.argmax(figures))]
+    level, score = levels[int(np.argmax(figures))], fitted(both)
     return lambda table: score(table) > level, time.process_time() - begin

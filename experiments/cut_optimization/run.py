@@ -116,6 +116,7 @@ def _methods(config, name, seed, problem, judge, data, test) -> dict[str, Any]:
             evaluations=search.n_evaluations,
             cpu_s=search.cpu_s,
             history=search.history,
+            ended=search.ended,
         )
 
     rows = {"none": judge.row(lambda table: np.ones(len(table), bool), evaluations=0, cpu_s=0.0)}
@@ -126,13 +127,12 @@ def _methods(config, name, seed, problem, judge, data, test) -> dict[str, Any]:
     grid = [a + (b - a) * share for a, b in zip(low, high, strict=True)]
     passes_done = list(rivals.scan(figure(), grid, passes=budget["scan_passes"]))
     rows["scan once"], rows["scan converged"] = of_search(passes_done[0]), of_search(passes_done[-1])
-    rows["TPE"] = of_search(rivals.tpe(figure(), low, high, trials=budget["tpe_trials"][name], seed=seed))
-    rows["CMA-ES"] = of_search(
-        rivals.cma_es(figure(), low, high, evaluations=budget["cma_evaluations"][name], seed=seed)
-    )
+    rows["TPE"] = of_search(rivals.tpe(figure(), low, high, seed=seed, **budget["tpe"]))
+    rows["CMA-ES"] = of_search(rivals.cma_es(figure(), low, high, seed=seed, **budget["cma_es"]))
     rows["gradient"] = _gradient(seed, problem, judge, data, test, rows)
     if name == "curves":
-        select, cpu_s = rivals.trees(problem.tuning.table, problem.validation.table, problem.evaluator)
+        parts = (part.table for part in (problem.tuning, problem.validation, problem.both))
+        select, cpu_s = rivals.trees(*parts, problem.evaluator)
         rows["boosted trees"] = judge.row(select, evaluations=0, cpu_s=cpu_s)
     return rows
 
@@ -193,8 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
         config["budget"] = {
             "scan_points": 3,
             "scan_passes": 1,
-            "tpe_trials": dict.fromkeys(cut_sets.SETS, 5),
-            "cma_evaluations": dict.fromkeys(cut_sets.SETS, 20),
+            "tpe": {"patience": 5, "most_cpu_s": 0.2},
+            "cma_es": {"tolerance": 1e-4, "most_cpu_s": 0.2},
         }
         settings = Settings(n_steps=20, n_starts=1)
     args.out.mkdir(parents=True, exist_ok=True)
