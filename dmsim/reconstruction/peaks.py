@@ -15,7 +15,7 @@ from dmsim.reconstruction.hits import around_hits, find_hits
 from dmsim.reconstruction.integrate import integrate, integrate_pieces
 from dmsim.reconstruction.merging import merge_pieces
 from dmsim.reconstruction.position import Positions, positions
-from dmsim.reconstruction.pulses import free_samples, measure_pulses
+from dmsim.reconstruction.pulses import Pulses, free_samples, measure_pulses
 from dmsim.reconstruction.saturation import correct_saturation
 from dmsim.reconstruction.settings import Settings
 from dmsim.reconstruction.shape import Shapes, shapes_of
@@ -99,13 +99,40 @@ def peaks_of(
     Raises:
         ValueError: if a peak's area does not fit 64 bits, or for another backend.
     """
+    settings = (settings or Settings()).for_host(detector)
+    pulses, hits = hits_of(detector, table, settings, backend=backend)
+    return peaks_of_hits(detector, table, pulses, hits, settings, backend=backend)
+
+
+def hits_of(
+    detector: Detector, table: RecordTable, settings: Settings, *, backend: str = "host"
+) -> tuple[Pulses, HitTable]:
+    """What is found before any peak: it depends on `settings.hits` alone.
+
+    Args:
+        detector: that took the records.
+        table: of them.
+        settings: of `Settings.for_host`.
+        backend: as of `peaks_of`.
+    """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}: choose from {', '.join(BACKENDS)}")
-    settings = (settings or Settings()).for_host(detector)
-    n_sensors, gains = detector.light.sensors.n_sensors, gains_of(detector)
     n_first = free_samples(detector, settings.hits)
     pulses = measure_pulses(settings.hits, table, n_first=n_first, backend=backend)
-    hits = find_hits(table, pulses, gains, backend=backend)
+    return pulses, find_hits(table, pulses, gains_of(detector), backend=backend)
+
+
+def peaks_of_hits(
+    detector: Detector,
+    table: RecordTable,
+    pulses: Pulses,
+    hits: HitTable,
+    settings: Settings,
+    *,
+    backend: str = "host",
+) -> Peaks:
+    """The rest of `peaks_of`: many settings can be tried on the same hits."""
+    n_sensors, gains = detector.light.sensors.n_sensors, gains_of(detector)
     table = around_hits(settings.clustering, table, hits)
     windows = cluster(settings.clustering, hits, dt=table.dt, n_sensors=n_sensors)
     waveforms = integrate(table, pulses, gains, windows, backend=backend)

@@ -1,5 +1,6 @@
 """Batches of simulated records with truth: the samples of the quality report, in the sizes of config.toml."""
 
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,18 @@ def make(config: dict[str, Any], detector: Detector, seed: int, which: str) -> d
             made["n_events"] = n * per_batch
         out[name] = batches_of(samples.batches_of(detector, made, events_per_batch=per_batch))
     return out
+
+
+def kept(path: Path, config: dict[str, Any], detector: Detector, seed: int, which: str) -> dict:
+    """The same, simulated once: they lie in `path` from then on."""
+    if not path.exists():
+        made = make(config, detector, seed, which)
+        columns = {name: [(b.records, b.truth) for b in batches] for name, batches in made.items()}
+        path.write_bytes(pickle.dumps(columns))
+    return {
+        name: [Batch(records, truth) for records, truth in batches]
+        for name, batches in pickle.loads(path.read_bytes()).items()
+    }
 
 
 def shifted(detector: Detector, factors: dict[str, float]) -> Detector:

@@ -2,8 +2,8 @@
 
     python experiments/clustering/run.py --out RESULTS --figure experiments/clustering/comparison.png
 
-Needs the extra `studies`. Each seed is simulated, tuned and judged on its own and kept in RESULTS; a second
-call does what is missing. Table and figure are of all that are there.
+Needs the extra `studies`. Each seed is simulated, tuned and judged on its own; events and results are kept in
+RESULTS, and a second call does what is missing. Table and figure are of all that are there.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from inference.tuning.clustering import tune_clustering
 from inference.tuning.clustering_loss import count_by_event
 from inference.tuning.clustering_parameters import LEAVES, parameters_of
 from inference.tuning.clustering_result import Options, errors_as_dict
-from inference.tuning.clustering_samples import Batch, added, found_by, hard_errors
+from inference.tuning.clustering_samples import Batch, added, found_by
 
 HERE = Path(__file__).parent
 
@@ -38,23 +38,23 @@ HERE = Path(__file__).parent
 class Judge:
     """Errors of settings on events that no method has seen, of the same and of another detector."""
 
-    def __init__(self, config: dict[str, Any], detector: Detector):
+    def __init__(self, config: dict[str, Any], detector: Detector, folder: Path):
         self.detector, self.n_draws = detector, config["n_bootstrap"]
         other = data.shifted(detector, config["shifted"])
-        seed = config["test_seed"]
         # what is reconstructed with stays the nominal detector: an analyst does not know of the shift
         self.tests = {
-            "nominal": _flat(data.make(config, detector, seed, "test")),
-            "shifted": _flat(data.make(config, other, seed, "test")),
+            name: _flat(data.kept(folder / f"test_{name}.pkl", config, truth, config["test_seed"], "test"))
+            for name, truth in (("nominal", detector), ("shifted", other))
         }
 
     def row(self, settings: Settings, **facts: Any) -> dict[str, Any]:
         """The numbers of one method."""
         out = dict(facts)
         for name, batches in self.tests.items():
-            errors = added(hard_errors(self.detector, batches, settings))
-            events = [count_by_event(b.truth, found_by(self.detector, b.records, settings)) for b in batches]
-            signals, wrong = (np.concatenate(x) for x in zip(*events, strict=True))
+            found = found_by(self.detector, batches, settings)
+            counted = [count_by_event(b.truth, peaks) for b, peaks in zip(batches, found, strict=True)]
+            errors = added([c.errors for c in counted])
+            signals, wrong = (np.concatenate([getattr(c, n) for c in counted]) for n in ("signals", "wrong"))
             random = np.random.default_rng(1)  # the same draws for every method
             times = random.poisson(1.0, (self.n_draws, signals.size))
             draws = (times @ wrong) / (times @ signals)
@@ -67,58 +67,76 @@ def _flat(samples: dict[str, list[Batch]]) -> list[Batch]:
     return [batch for batches in samples.values() for batch in batches]
 
 
-METHODS = ("straxen-like", "defaults", "gradient", "scan once", "TPE", "CMA-ES", "scan converged")
+METHODS = ("straxen-like", "defaults", "gradient", "scan once", "scan converged", "TPE", "CMA-ES")
 
 
-def compare(
-    config: dict[str, Any], seed: int, detector: Detector, judge: Judge, wanted: list[str], done: dict,
-    path: Path,
-) -> None:  # fmt: skip
-    """Methods that are not done yet, on one seed's events; kept one by one."""
-    options, given, budget = Options(**config["tuning"]), Settings(), config["budget"]
-    samples = data.make(config, detector, seed, "batches")
-    parameters = parameters_of(given, LEAVES)
+class Seed:
+    """Methods on one seed's events; numbers are kept one method at a time."""
 
-    def gradient():
+    def __init__(self, config: dict[str, Any], seed: int, detector: Detector, judge: Judge, folder: Path):
+        self.seed, self.detector, self.judge = seed, detector, judge
+        self.config, self.budget = config, config["budget"]
+        self.options = Options(**config["tuning"])
+        self.path = folder / f"seed_{seed}.json"
+        self.done = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.samples = data.kept(folder / f"seed_{seed}_events.pkl", config, detector, seed, "batches")
+        self.parameters = parameters_of(Settings(), LEAVES)
+
+    def do(self, method: str) -> None:
+        """What is asked for, if it is not there."""
+        if method in self.done:
+            return
+        nothing = {"evaluations": 0, "cpu_s": 0.0}
+        if method == "straxen-like":
+            self._keep(method, settings_from(self.config["straxen_like"]), nothing)
+        elif method == "defaults":
+            self._keep(method, Settings(), nothing)
+        elif method == "gradient":
+            self._keep(method, *self._gradient())
+        elif method.startswith("scan"):
+            budget = self.budget
+            results = searches.scan(self._loss(), budget["scan_points"], passes=budget["scan_passes"])
+            self._searched("scan once", results[0])
+            self._searched("scan converged", results[-1])
+        else:
+            budget, loss = self.budget, self._loss()
+            common = {"patience": budget["patience"], "seed": self.seed}
+            self._searched(
+                method,
+                searches.tpe(loss, most=budget["tpe_most"], reach=budget["tpe_reach"], **common)
+                if method == "TPE"
+                else searches.cma_es(loss, most=budget["cma_most"], step=budget["cma_step"], **common),
+            )
+
+    def _loss(self) -> searches.HardLoss:
+        return searches.HardLoss(self.detector, self.parameters, _flat(self.samples), self.options.to_given)
+
+    def _gradient(self) -> tuple[Settings, dict[str, Any]]:
         tuned = tune_clustering(
-            jax.random.key(seed), detector, given, samples, options=options,
+            jax.random.key(self.seed), self.detector, Settings(), self.samples, options=self.options,
             on_look=lambda x: print(f"{x.step}: {x.soft:.4f} {x.hard:.4f} {x.validation:.4f}", flush=True),
         )  # fmt: skip
         facts = {"evaluations": tuned.n_gradients, "cpu_s": tuned.cpu_s, "n_hard": tuned.n_hard}
+        # the searches' loss, on all events that they see, at each look: beside their histories
+        vectors = [self.parameters.of_values(look.values) for look in tuned.trajectory]
+        loss = self._loss()
+        facts["history"] = [
+            (look.step, look.cpu_s, loss(vector))
+            for look, vector in zip(tuned.trajectory, vectors, strict=True)
+        ]
+        facts["loss"] = loss(self.parameters.of_values(tuned.values))
         return tuned.settings, facts | {"tuned": tuned.as_dict()}
 
-    def searched(search):
-        loss = searches.HardLoss(detector, parameters, _flat(samples), options.to_given)
-        found = search(loss)
-        return parameters.frozen(np.array(found["vector"])), found
+    def _searched(self, method: str, found: dict[str, Any]) -> None:
+        self._keep(method, self.parameters.frozen(np.array(found["vector"])), found)
 
-    def scans(passes):
-        return lambda loss: list(searches.scan(loss, budget["scan_points"], passes=passes))[-1]
-
-    def tpe(loss):
-        return searches.tpe(loss, trials=budget["tpe_trials"], reach=budget["tpe_reach"], seed=seed)
-
-    def cma_es(loss):
-        return searches.cma_es(loss, evaluations=budget["cma_evaluations"], seed=seed)
-
-    nothing = {"evaluations": 0, "cpu_s": 0.0}
-    make = {
-        "straxen-like": lambda: (settings_from(config["straxen_like"]), nothing),
-        "defaults": lambda: (given, nothing),
-        "gradient": gradient,
-        "scan once": lambda: searched(scans(1)),
-        "scan converged": lambda: searched(scans(budget["scan_passes"])),
-        "TPE": lambda: searched(tpe),
-        "CMA-ES": lambda: searched(cma_es),
-    }
-    for name in wanted:
-        if name in done:
-            continue
-        settings, facts = make[name]()
-        done[name] = judge.row(settings, **facts)
-        numbers = [f"{done[name][test]['per_signal']:.4f}" for test in judge.tests]
-        print(f"seed {seed}, {name}: {' '.join(numbers)}, {facts['cpu_s']:.0f} CPU-s", flush=True)
-        path.write_text(json.dumps(done, indent=1) + "\n")
+    def _keep(self, method: str, settings: Settings, facts: dict[str, Any]) -> None:
+        row = self.judge.row(settings, **facts)
+        self.done[method] = row
+        numbers = [f"{row[test]['per_signal']:.4f}" for test in self.judge.tests]
+        print(f"seed {self.seed}, {method}: {' '.join(numbers)}, {facts['evaluations']} evaluations, "
+              f"{facts['cpu_s']:.0f} CPU-s", flush=True)  # fmt: skip
+        self.path.write_text(json.dumps(self.done, indent=1) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -133,16 +151,14 @@ def main(arguments: list[str] | None = None) -> int:
     config = tomllib.loads(args.config.read_text())
     args.out.mkdir(parents=True, exist_ok=True)
     detector = dmsim.load_detector(config["detector"])
-    judge = None
-    for seed in config["seeds"] if args.seeds is None else args.seeds:
-        path = args.out / f"seed_{seed}.json"
-        done = json.loads(path.read_text()) if path.exists() else {}
-        if set(args.methods) <= set(done):
-            continue
-        judge = judge or Judge(config, detector)
-        begin = time.process_time()
-        compare(config, seed, detector, judge, list(args.methods), done, path)
-        print(f"seed {seed}: {time.process_time() - begin:.0f} CPU-s", flush=True)
+    begin = time.process_time()
+    judge = Judge(config, detector, args.out)
+    seeds = config["seeds"] if args.seeds is None else args.seeds
+    studies = [Seed(config, seed, detector, judge, args.out) for seed in seeds]
+    for method in args.methods:  # all seeds of one before the next: what is cut short is whole
+        for study in studies:
+            study.do(method)
+    print(f"{time.process_time() - begin:.0f} CPU-s", flush=True)
     results = [json.loads(p.read_text()) for p in sorted(args.out.glob("seed_*.json"))]
     text = table_of(results)
     (args.out / "table.md").write_text(text)

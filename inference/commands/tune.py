@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from inference.tuning import Sample, TunedCuts
     from inference.tuning.study import Study
 
-HELP = "tune cuts by gradient for a figure of merit"
+HELP = "tune cuts, or thresholds of the reconstruction, by gradient"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="study: samples, cuts, objective and constraints, as TOML",
+        help='study as TOML: samples, cuts, objective and constraints; or kind = "clustering"',
     )
     parser.add_argument("--seed", type=int, default=0, help="0 to 2^32 - 1; default 0")
     parser.add_argument(
@@ -40,8 +40,12 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--seed {args.seed} is not in the range of 0 to 2^32 - 1")
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"output {args.out} is a file: give a folder with --out")
-    from inference.tuning.study import load_cuts, load_samples, read_study
+    from inference.tuning.study import load_cuts, load_samples, read_study, table_of
 
+    if table_of(args.config).get("kind") == "clustering":
+        from inference.commands import tune_clustering
+
+        return tune_clustering.run(args)
     study = read_study(args.config)
     folder = args.config.parent
     settings, objective, constraints = study.settings(), study.objective_of(), study.constraints_of()

@@ -17,7 +17,7 @@ from jaxtyping import Float, PRNGKeyArray
 from dmsim.detector import Detector
 from dmsim.reconstruction import soft
 from dmsim.reconstruction.settings import Settings
-from inference.tuning.clustering_events import apart, near, together
+from inference.tuning.clustering_events import Groups, apart, near, together
 from inference.tuning.clustering_loss import Errors, Scope
 from inference.tuning.clustering_parameters import LEAVES, Leaf, Parameters, parameters_of
 from inference.tuning.clustering_result import Look, Options, TunedSettings
@@ -42,7 +42,7 @@ def tune_clustering(
 
     Adam descends the soft reading's expected loss, from the given settings. Every few steps the reading is
     planned anew and the hard one looked at. The settings with the least hard loss on batches that no step has
-    seen are handed back; the given ones if none is better.
+    seen are handed back, of looks less than one error apart the last; the given ones if none is better.
 
     Args:
         key: divides each sample's batches into those to tune and those to choose on.
@@ -96,30 +96,43 @@ class _Run:
         self.looks: list[Look] = []
         self.errors: list[tuple[Errors, Errors]] = []  # hard, on both parts
         self.parts: list[Planned] = []
-        self.tuning, self.near, self.n_hard = list(tuning), np.ones(len(tuning), bool), 0
+        self.tuning, self.n_hard, self.near = list(tuning), 0, np.zeros(0, bool)
+        self.soft: list[Batch] = self.tuning
         if options.near > 0:
             scope = options.scope
-            self.tuning = [event for batch in tuning for event in apart(batch, scope)]
-            self.near, self.n_hard = near(detector, parameters, self.tuning, reach=options.near, scope=scope)
+            self.events = [event for batch in tuning for event in apart(batch, scope)]
+            self.groups = Groups(self.events, scope)
+            self.near, self.n_hard = near(detector, parameters, self.groups, reach=options.near)
+            self._gather()
+
+    def _gather(self) -> None:
+        """Events that are read softly, in batches."""
+        events = [event for event, is_near in zip(self.events, self.near, strict=True) if is_near]
+        n, scope = self.options.events_per_plan, self.options.scope
+        self.soft = [together(events[k : k + n], scope) for k in range(0, len(events), n)]
+
+    def _count(self, frozen: Settings) -> Errors:
+        """Hard errors of the batches tuned on, and what of them is not read softly."""
+        scope = self.options.scope
+        if self.options.near == 0:
+            self.rest = added([])
+            return added(hard_errors(self.detector, self.tuning, frozen, scope=scope))
+        every, wrong = self.groups.count(self.detector, frozen)
+        if (self.near < (wrong > 0)).any():  # what has an error now is read softly from here on
+            self.near |= wrong > 0
+            self._gather()
+        of_soft = added(hard_errors(self.detector, self.soft, frozen, scope=scope))
+        self.rest = Errors(*(a - b for a, b in zip(every, of_soft, strict=True)))
+        return every
 
     def look(self, step: int, vector: Float[np.ndarray, "parameter"]) -> None:
         """Plan anew, and read hard."""
         frozen, scope = self.parameters.frozen(vector), self.options.scope
         first, last = self.options.temperature
         factor = first * (last / first) ** (step / self.options.n_steps)
-        each = hard_errors(self.detector, self.tuning, frozen, scope=scope)
-        if self.options.near > 0:  # what has an error now is looked at softly from here on
-            self.near |= np.array([e.split + e.merged + e.misclassified + e.false > 0 for e in each])
-        soft_ones = [batch for batch, is_near in zip(self.tuning, self.near, strict=True) if is_near]
-        if self.options.near > 0 and soft_ones:
-            soft_ones = [
-                together(soft_ones[k : k + self.options.events_per_plan], scope)
-                for k in range(0, len(soft_ones), self.options.events_per_plan)
-            ]
+        tuning = self._count(frozen)
         warm = soft.Temperature().scaled(factor)
-        self.parts = self.planner(soft_ones, frozen, warm) if soft_ones else []
-        self.rest = added([e for e, is_near in zip(each, self.near, strict=True) if not is_near])
-        tuning = added(each)
+        self.parts = self.planner(self.soft, frozen, warm) if self.soft else []
         validation = added(hard_errors(self.detector, self.validation, frozen, scope=scope))
         self.n_hard += 2
         self.errors.append((tuning, validation))
@@ -152,9 +165,11 @@ class _Run:
     def chosen(self) -> TunedSettings:
         """The best look on the batches to choose on."""
         looks, scope = self.looks, self.options.scope
-        best = int(np.argmin([look.validation for look in looks]))
-        improved = looks[best].validation < looks[0].validation
-        best = best if improved else 0
+        found = np.array([look.validation for look in looks])
+        # a difference of less than one error is none: the last of such looks has come furthest
+        alike = found < found.min() + 1 / max(self.errors[0][1].n_signals, 1)
+        best = int(np.flatnonzero(alike & (found < found[0])).max(initial=0))
+        improved = best > 0
         figures = f"{looks[best].validation:.4g} against {looks[0].validation:.4g} errors a signal"
         vector = self.parameters.of_values(looks[best].values)
         return TunedSettings(

@@ -9,10 +9,11 @@ import equinox as eqx
 import numpy as np
 
 from dmsim.detector import Detector
+from dmsim.reconstruction.settings import Settings
 from dmsim.records import RawRecords
-from inference.tuning.clustering_loss import Scope, count_by_event, truth_of
+from inference.tuning.clustering_loss import Errors, Scope, count_by_event, truth_of
 from inference.tuning.clustering_parameters import Parameters
-from inference.tuning.clustering_samples import Batch, found_by
+from inference.tuning.clustering_samples import Batch, added, found_by
 from inference.tuning.truth_matching import Light
 
 _AT_ONCE = 60  # events: a table of light by sensor and peak is made of each batch
@@ -105,13 +106,29 @@ def _records(parts: Sequence[tuple[RawRecords, np.ndarray, int]]) -> RawRecords:
     )
 
 
+class Groups:
+    """Batches of one event each, read hard in fewer and larger ones."""
+
+    def __init__(self, events: Sequence[Batch], scope: Scope):
+        self.scope = scope
+        self.batches = [together(events[k : k + _AT_ONCE], scope) for k in range(0, len(events), _AT_ONCE)]
+
+    def count(self, detector: Detector, settings: Settings) -> tuple[Errors, np.ndarray]:
+        """Errors of all together, and the number of each event."""
+        found = found_by(detector, self.batches, settings)
+        counted = [
+            count_by_event(b.truth, peaks, self.scope) for b, peaks in zip(self.batches, found, strict=True)
+        ]
+        return added([c.errors for c in counted]), np.concatenate([c.wrong for c in counted])
+
+
 def near(
-    detector: Detector, parameters: Parameters, batches: Sequence[Batch], *, reach: float, scope: Scope
+    detector: Detector, parameters: Parameters, groups: Groups, *, reach: float
 ) -> tuple[np.ndarray, int]:
-    """Which batches have errors at the vector 0, or when one parameter moves by `reach` steps either way.
+    """Which events have errors at the vector 0, or when one parameter moves by `reach` steps either way.
 
     Returns:
-        For each batch, and how often all were read.
+        For each event, and how often all were read.
     """
     moves = [np.zeros(len(parameters))]
     for i in range(len(parameters)):
@@ -119,11 +136,5 @@ def near(
             vector = np.zeros(len(parameters))
             vector[i] = sign * reach
             moves.append(parameters.project(vector))
-    out = np.zeros(len(batches), bool)
-    for vector in moves:
-        settings, rest = parameters.frozen(vector), np.flatnonzero(~out)
-        for part in np.array_split(rest, -(-rest.size // _AT_ONCE)) if rest.size else []:
-            whole = together([batches[i] for i in part], scope)
-            _, errors = count_by_event(whole.truth, found_by(detector, whole.records, settings), scope)
-            out[part] = errors > 0
-    return out, len(moves)
+    wrong = [groups.count(detector, parameters.frozen(vector))[1] > 0 for vector in moves]
+    return np.any(wrong, axis=0), len(moves)

@@ -141,7 +141,10 @@ def _wrong(truth: Truth, found: Found, scope: Scope) -> _Wrong:
 
 def count(truth: Truth, found: Found, scope: Scope = SCOPE) -> Errors:
     """Errors of the hard reading."""
-    wrong = _wrong(truth, found, scope)
+    return _added(truth, _wrong(truth, found, scope), scope)
+
+
+def _added(truth: Truth, wrong: _Wrong, scope: Scope) -> Errors:
     signals, kind = wrong.signals, wrong.signals["kind"]
     measured = _measured(truth, scope) & ~wrong.misclassified & (signals["light_pe"] < 2 * truth.span_pe)
     deviation = signals["area_pe"] / np.maximum(truth.span_pe, 1e-9) - 1
@@ -157,10 +160,16 @@ def count(truth: Truth, found: Found, scope: Scope = SCOPE) -> Errors:
     )
 
 
-def count_by_event(
-    truth: Truth, found: Found, scope: Scope = SCOPE
-) -> tuple[Float[np.ndarray, "event"], Float[np.ndarray, "event"]]:
-    """Signals that count and errors of each event, to draw events anew; a false peak is the last one's."""
+class Counted(NamedTuple):
+    """Errors of the hard reading, together and event by event."""
+
+    errors: Errors
+    signals: Float[np.ndarray, "event"]  # that count
+    wrong: Float[np.ndarray, "event"]  # errors; a false peak is the last event's that began
+
+
+def count_by_event(truth: Truth, found: Found, scope: Scope = SCOPE) -> Counted:
+    """Errors of each event, too: to draw events anew."""
     wrong = _wrong(truth, found, scope)
     numbers, n = truth.light.events["event"], len(truth.light.events["event"])
     event = np.searchsorted(numbers, wrong.signals["event"])
@@ -169,7 +178,7 @@ def count_by_event(
     begin = wrong.signals["start_ns"][order]
     at = np.searchsorted(begin, found.start_ns[wrong.false], side="right") - 1
     per_event = np.bincount(event, errors, n) + np.bincount(event[order][np.maximum(at, 0)], minlength=n)
-    return np.bincount(event, truth.counts, n), per_event
+    return Counted(_added(truth, wrong, scope), np.bincount(event, truth.counts, n), per_event)
 
 
 def _measured(truth: Truth, scope: Scope) -> np.ndarray:

@@ -113,6 +113,12 @@ class TunedSettings:
         }
 
 
+def moved(tuned: TunedSettings, *, least: float) -> list[tuple[str, float, float]]:
+    """Name, given and tuned value of each threshold that moved by this share of itself or more."""
+    rows = zip(tuned.names, map(float, tuned.values_given), map(float, tuned.values), strict=True)
+    return [(name, old, new) for name, old, new in rows if abs(new - old) >= least * abs(old)]
+
+
 def errors_as_dict(errors: Errors, scope: Scope = SCOPE) -> dict[str, Any]:
     """Plain numbers."""
     plain = {name: np.asarray(value, float).tolist() for name, value in errors._asdict().items()}

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dmsim.detector import Detector
-from dmsim.reconstruction import find_peaks, soft
+from dmsim.reconstruction import soft
+from dmsim.reconstruction.peaks import hits_of, peaks_of_hits
+from dmsim.reconstruction.pulses import Pulses
 from dmsim.reconstruction.settings import Settings, replaced
+from dmsim.reconstruction.tables import HitTable, RecordTable, event_and_time_ns, record_table
 from dmsim.records import Peaks, RawRecords
 from dmsim.records import Truth as SimulatedTruth
 from inference.tuning.clustering_loss import (
@@ -29,12 +32,30 @@ _COOLER = 0.5  # of the gap's temperature, where too many peaks are possible
 _TRIES = 6
 
 
+class _Hits:
+    """Hits of a batch's records, found once: no threshold that is tuned comes before them."""
+
+    def __init__(self):
+        self._of: tuple[Detector, dict] | None = None
+
+    def __call__(
+        self, detector: Detector, records: RawRecords, settings: Settings
+    ) -> tuple[RecordTable, Pulses, HitTable]:
+        asked = settings.as_dict()["hits"]
+        if self._of is None or self._of[0] is not detector or self._of[1] != asked:
+            table = record_table(detector, records)
+            self._found = table, *hits_of(detector, table, settings)
+            self._of = detector, asked
+        return self._found
+
+
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """Records of some events, and what they are of."""
 
     records: RawRecords
     truth: Truth
+    hits: _Hits = dataclasses.field(default_factory=_Hits, repr=False, compare=False)
 
 
 def batches_of(
@@ -49,11 +70,19 @@ def batches_of(
     return out
 
 
-def found_by(detector: Detector, records: RawRecords, settings: Settings) -> Found:
-    """Peaks of the hard reading, without places."""
+def found_by(detector: Detector, batches: Sequence[Batch], settings: Settings) -> list[Found]:
+    """Peaks of the hard reading of each batch, without places."""
     # a place is fitted to each S2: of no concern here, and most of the time
-    settings = replaced(settings, position=replaced(settings.position, min_area_pe=1e7))
-    return found_of(find_peaks(detector, records, settings=settings))
+    settings = replaced(settings, position=replaced(settings.position, min_area_pe=1e7)).for_host(detector)
+    out = []
+    for batch in batches:
+        records = batch.records
+        peaks = peaks_of_hits(detector, *batch.hits(detector, records, settings), settings)
+        event, time_ns = event_and_time_ns(peaks.time_ns, records.sample_ns)
+        if records.event_time_ns is not None:
+            time_ns = time_ns + np.asarray(records.event_time_ns, np.int64)[event]
+        out.append(found_of(dataclasses.replace(peaks, time_ns=time_ns)))
+    return out
 
 
 def found_of(peaks: Peaks) -> Found:
@@ -74,7 +103,8 @@ def hard_errors(
     detector: Detector, batches: Sequence[Batch], settings: Settings, *, scope: Scope = SCOPE
 ) -> list[Errors]:
     """Errors of the hard reading, batch by batch."""
-    return [count(b.truth, found_by(detector, b.records, settings), scope) for b in batches]
+    found = found_by(detector, batches, settings)
+    return [count(batch.truth, peaks, scope) for batch, peaks in zip(batches, found, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True)

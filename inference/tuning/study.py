@@ -77,6 +77,7 @@ class Study(BaseModel):
 
     model_config = _STRICT
 
+    kind: Literal["cuts"] = "cuts"
     cuts: str
     detector: str | None = None
     samples: dict[str, SampleOf]
@@ -116,6 +117,20 @@ class Study(BaseModel):
         return [*out, *(Bounds(name, low, high) for name, (low, high) in c.bounds.items())]
 
 
+def table_of(path: Path) -> dict[str, Any]:
+    """What is in a study's file.
+
+    Raises:
+        ValueError: if it cannot be read or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from None
+
+
 def read_study(path: Path) -> Study:
     """Read and check a study.
 
@@ -123,11 +138,7 @@ def read_study(path: Path) -> Study:
         ValueError: if the file is no such TOML; one line names the key.
     """
     try:
-        return Study(**tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML: {error}") from None
+        return Study(**table_of(path))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"

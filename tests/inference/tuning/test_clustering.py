@@ -12,7 +12,7 @@ import dmsim
 from dmsim.reconstruction import find_peaks, load_settings, soft
 from dmsim.reconstruction.settings import Settings, replaced
 from inference.tuning.clustering import Descent, divided, tune_clustering
-from inference.tuning.clustering_events import apart, near, together
+from inference.tuning.clustering_events import Groups, apart, near, together
 from inference.tuning.clustering_loss import SCOPE
 from inference.tuning.clustering_parameters import Leaf, parameters_of
 from inference.tuning.clustering_result import Options, write_settings
@@ -212,5 +212,5 @@ def test_events_apart_and_together_have_the_same_errors(case):
     ):
         np.testing.assert_allclose(one, other, rtol=1e-5)
         np.testing.assert_allclose(one, parts, rtol=1e-5)
-    chosen, _ = near(case.detector, case.parameters, events, reach=0.1, scope=SCOPE)
+    chosen, _ = near(case.detector, case.parameters, Groups(events, SCOPE), reach=0.1)
     assert 0 < chosen.sum() < 8

@@ -1,0 +1,100 @@
+"""report.html of tuned thresholds of the reconstruction: one page that needs no other file."""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from inference.demo.report_style import CSS
+from inference.tuning.clustering_judge import Verdict
+from inference.tuning.clustering_result import TunedSettings, moved
+from inference.tuning.figures import Interval
+
+_CAPTIONS = {
+    "errors": "Errors on held-out events, that neither steps nor choices have seen. Bars at all: 68 % "
+    "bootstrap interval.",
+    "trajectory": "The way there. Left: the loss that is expected of the soft reading, and counted of the "
+    "hard one. Right: every threshold; those that move most by name.",
+}
+
+
+def page(tuned: TunedSettings, verdict: Verdict, figures: Mapping[str, Path]) -> str:
+    """The page's text.
+
+    Args:
+        tuned: what tuning found.
+        verdict: on held-out events.
+        figures: PNG files by name.
+    """
+    change = verdict.change
+    cards = (
+        (f"{1e3 * verdict.per_signal.value:.3g}", "errors in 1000 held-out signals"),
+        (f"{1e3 * verdict.per_signal_given.value:.3g}", "with the settings as given"),
+        (_percent(change.value), "change"),
+        (f"{100 * tuned.soft_hard_gap:+.2f} %", "expected against counted loss, in the end"),
+    )
+    judged = [
+        ["as given", *_errors(verdict.errors_given, verdict.per_signal_given)],
+        ["as tuned", *_errors(verdict.errors, verdict.per_signal)],
+    ]
+    head = ["settings", "in 1000 signals", "split", "merged", "misclassified", "false",
+            "area bias of S1s [%]", "of S2s [%]"]  # fmt: skip
+    interval = f"{_percent(change.value)} ({_percent(change.low)} to {_percent(change.high)})"
+    thresholds = [[n, f"{old:.5g}", f"{new:.5g}", f"{r:+.1f}"] for n, old, new, r in _rows(tuned)]
+    sections = (
+        (
+            "What was gained",
+            f"<p>{html.escape(tuned.message[:1].upper() + tuned.message[1:])}. Change on "
+            f"{verdict.errors.n_signals:.0f} held-out signals: {interval}.</p>"
+            + _table(head, judged)
+            + _figure(figures, "errors"),
+        ),
+        ("Thresholds", _table(["threshold", "given", "tuned", "change [%]"], thresholds)),
+        (
+            "How it got there",
+            f"<p>{tuned.n_gradients} gradients and {tuned.n_hard} hard readings took {tuned.cpu_s:.0f} "
+            "CPU-seconds.</p>" + _figure(figures, "trajectory"),
+        ),
+    )
+    body = "".join(f"<section><h2>{title}</h2>{text}</section>" for title, text in sections)
+    card_text = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(t)}</span></div>" for v, t in cards)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>dmsim tune</title><style>{CSS}</style></head><body><main>"
+        "<header><h1>Tuned thresholds of the reconstruction</h1></header>"
+        f"<div class=cards>{card_text}</div>{body}</main></body></html>\n"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.0f} %" if share == share else "not known"  # noqa: PLR0124 - NaN
+
+
+def _errors(errors, per_signal: Interval) -> list[str]:
+    numbers = "{:.3g} ({:.3g} to {:.3g})".format(*(1e3 * x for x in per_signal))
+    parts = [f"{getattr(errors, k):.0f}" for k in ("split", "merged", "misclassified", "false")]
+    return [numbers, *parts, *(f"{100 * float(b):+.2f}" for b in errors.area_bias)]
+
+
+def _rows(tuned: TunedSettings) -> list[tuple[str, float, float, float]]:
+    return [
+        (name, old, new, 100 * (new / old - 1) if old else 0.0) for name, old, new in moved(tuned, least=0.0)
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells, tag):
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return f"<div class=scroll><table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table></div>"
+
+
+def _figure(figures: Mapping[str, Path], name: str) -> str:
+    data = base64.b64encode(figures[name].read_bytes()).decode("ascii")
+    caption = html.escape(_CAPTIONS[name], quote=True)
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{caption}"><figcaption>{caption}</figcaption>'
+        "</figure>"
+    )
