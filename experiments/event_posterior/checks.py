@@ -74,7 +74,7 @@ class Whitened:
     none are seen, and the energy's spread is then wrong though the posterior is right: pulls need one mode.
     """
 
-    def __init__(self, events: Events, post: Any):
+    def __init__(self, events: Any, post: Any):
         self.events, self.post, self.names = events, post, ("energy", *post.names[1:])
 
     def _anchor(self, label: Any, x: Any) -> tuple[Any, Any]:

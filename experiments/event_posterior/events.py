@@ -175,7 +175,7 @@ class Events(eqx.Module):
         """Anchors and features of each event. Gradient: none meant."""
         s1, s2, drift_time, x, y = jnp.moveaxis(columns, -1, 0)
         place = self._place(s1, s2, drift_time, x, y)
-        mean, log_width, log_evidence = self._energies(s1, s2, place["deposits"])
+        mean, log_width, log_evidence = self.energies(s1, s2, place["deposits"])
         n, kinds = columns.shape[0], len(self.kinds)
         u_x, u_y = place["u_r"] * place["cos"], place["u_r"] * place["sin"]
         ones = jnp.ones((n, kinds))
@@ -229,7 +229,7 @@ class Events(eqx.Module):
         wall = (radius - r_seen) / sigma
         of_r = [
             _u_of_radius((r_seen + sigma * q) / radius)
-            for q in _cut_quantiles(jnp.full_like(wall, -40.0), wall)
+            for q in cut_quantiles(jnp.full_like(wall, -40.0), wall)
         ]
         # along it: the arc, in the unbounded vector's radius at that place
         across = jnp.maximum(jnp.abs(of_r[1]), 0.05)
@@ -243,7 +243,7 @@ class Events(eqx.Module):
         )
         share = z_seen / length + 1
         bottom, top = -share / sigma_z, (1 - share) / sigma_z
-        of_z = [ndtri(jnp.clip(share + sigma_z * q, 1e-6, 1 - 1e-6)) for q in _cut_quantiles(bottom, top)]
+        of_z = [ndtri(jnp.clip(share + sigma_z * q, 1e-6, 1 - 1e-6)) for q in cut_quantiles(bottom, top)]
         return {
             "deposits": deposits,
             "cos": cos,
@@ -263,7 +263,7 @@ class Events(eqx.Module):
         relative = detector.light.s2_relative_yield(detector.geometry, way.x_mm, way.y_mm)
         return detector.electron_gain_phd(way.x_mm, way.y_mm) * relative
 
-    def _energies(self, s1, s2, deposits):
+    def energies(self, s1, s2, deposits):
         """Mean and log width of the energy's u and the evidence of each kind, with areas taken as normal."""
         detector = self.detector
         way, seen = charge.drift(detector, deposits), detection_probability(detector, deposits)
@@ -305,7 +305,7 @@ def _one(law: QuantaLaw) -> QuantaLaw:
     return QuantaLaw(one, one, one, one, one, one)
 
 
-def _cut_quantiles(low, high):
+def cut_quantiles(low, high):
     """Quantiles of a unit normal between two ends."""
     below, inside = ndtr(low), ndtr(high) - ndtr(low)
     # far out of one end nothing is left between them in single precision: the end itself, an exponential

@@ -312,6 +312,21 @@ def log_likelihood(
     Source: detection and gain as in NEST, arXiv:2211.10726; quanta as `fluctuate`.
     """
     of_place, _ = _log_place(detector, deposits, data)
+    return of_place + log_areas(detector, deposits, data, interactions=interactions, n_skew=n_skew)
+
+
+def log_areas(
+    detector: Detector,
+    deposits: Deposits,
+    data: AreaData,
+    *,
+    interactions: tuple[Interaction, ...] | None = None,
+    n_skew: int = 24,
+) -> Float[Array, "event"]:
+    """Log density of S1 and S2 alone, for data whose place and time are told in other ways.
+
+    Arguments and gradient as `log_likelihood`.
+    """
     law = area_law(detector, deposits, interactions=interactions)
     quanta = law.quanta
     h, weight = _half_normal(n_skew)
@@ -334,4 +349,4 @@ def log_likelihood(
     top = jnp.where(jnp.isfinite(top), top, 0.0)
     of_s1 = jnp.sum(jnp.exp(of_n - top), axis=-1) @ jnp.asarray(share, data.s1_pe.dtype)  # [event, h]
     mixed = jnp.log(jnp.maximum(of_s1, 1e-37)) + top[:, :, 0, 0] + of_s2
-    return of_place + logsumexp(mixed + jnp.log(jnp.asarray(weight, data.s1_pe.dtype)), axis=-1)
+    return logsumexp(mixed + jnp.log(jnp.asarray(weight, data.s1_pe.dtype)), axis=-1)

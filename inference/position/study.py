@@ -49,27 +49,48 @@ def light_patterns(
 
     Gradient: none meant.
     """
-    electronics, sensors = detector.electronics, detector.light.sensors
+    sensors = detector.light.sensors
     keys = jax.random.split(key, 4)
     share = top_shares(detector.light, detector.geometry, xy_mm)
     dtype, shape = share.dtype, share.shape
+    one = sensors.spe_moments()[0] if sensors.spe_quantiles is not None else jnp.ones((), dtype)
+    mean = top_pe[:, None] / (one * (1 + detector.electronics.double_pe_probability)) * share
+    photons = relax.poisson(jax.random.uniform(keys[0], shape, dtype, minval=1e-7), mean)
+    area = sensor_areas(keys[1:], detector, photons)
+    return jnp.pad(area, ((0, 0), (0, sensors.n_sensors - sensors.n_top)))
+
+
+def sensor_areas(
+    keys: PRNGKeyArray, detector: Detector, photons: Float[Array, "event top"]
+) -> Float[Array, "event top"]:
+    """Areas of the top sensors from their photons: charge, and noise where there is a photon.
+
+    Args:
+        keys: three, of second photoelectrons, charge and noise.
+        detector: of its electronics.
+        photons: that each sensor detects.
+
+    Returns:
+        In PE.
+
+    Gradient: none meant.
+    """
+    electronics, sensors = detector.electronics, detector.light.sensors
+    dtype, shape = photons.dtype, photons.shape
     one, spread = jnp.ones((), dtype), electronics.spe_width
     if sensors.spe_quantiles is not None:
         one, variance = sensors.spe_moments()
         spread = jnp.sqrt(variance)
     double = electronics.double_pe_probability
-    mean = top_pe[:, None] / (one * (1 + double)) * share
-    photons = relax.poisson(jax.random.uniform(keys[0], shape, dtype, minval=1e-7), mean)
     second = relax.binomial(
-        jax.random.uniform(keys[1], shape, dtype, minval=1e-7), photons, jnp.broadcast_to(double, shape)
+        jax.random.uniform(keys[0], shape, dtype, minval=1e-7), photons, jnp.broadcast_to(double, shape)
     )
     electrons = photons + second
-    charge = one * electrons + spread * jnp.sqrt(electrons) * jax.random.normal(keys[2], shape, dtype)
+    charge = one * electrons + spread * jnp.sqrt(electrons) * jax.random.normal(keys[1], shape, dtype)
     samples = electronics.zle_samples_before + electronics.pulse_samples + electronics.zle_samples_after
     gain = jnp.broadcast_to(electronics.adc_per_pe, (sensors.n_sensors,))[: sensors.n_top]
     noise = electronics.noise_adc * jnp.sqrt(samples * one) / gain
-    area = jnp.maximum(charge, 0.0) + (photons > 0) * noise * jax.random.normal(keys[3], shape, dtype)
-    return jnp.pad(area, ((0, 0), (0, sensors.n_sensors - sensors.n_top)))
+    return jnp.maximum(charge, 0.0) + (photons > 0) * noise * jax.random.normal(keys[2], shape, dtype)
 
 
 def position_simulator(

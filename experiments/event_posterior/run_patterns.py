@@ -1,0 +1,165 @@
+"""Posterior of single events from light patterns, double scatters among them.
+
+    python experiments/event_posterior/run_patterns.py --out RESULTS --figures experiments/event_posterior
+
+Trained posteriors and finished stages are kept in RESULTS, a second call goes on from there.
+"""
+
+import argparse
+import json
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pattern_checks
+from events import Events
+from pattern_events import LABELS, PatternEvents
+
+import dmsim
+import inference
+from inference import embeddings, flows
+from inference.estimators import Fit, History
+
+HERE = Path(__file__).parent
+
+
+def scaled(config: dict[str, Any], scale: float) -> dict[str, Any]:
+    """The configuration with fewer events; to see that it runs."""
+    if scale == 1:
+        return config
+    config = json.loads(json.dumps(config))
+    for section, name, least in (
+        ("budget", "n_simulations", 10_240), ("budget", "n_validation", 512), ("diagnose", "n_pool", 4096),
+        ("diagnose", "n_test", 500), ("diagnose", "n_wall", 500), ("diagnose", "n_doubles", 500),
+        ("diagnose", "n_draws", 50), ("diagnose", "n_report", 300), ("diagnose", "report_draws", 50),
+        ("exact", "n_events", 50), ("exact", "n_draws", 64), ("places", "n_events", 300),
+    ):  # fmt: skip
+        config[section][name] = max(least, int(config[section][name] * scale))
+    config["budget"]["epoch_steps"] = 10
+    config["seeds"] = config["seeds"][:1]
+    return config
+
+
+def pattern_events(config: dict[str, Any]) -> PatternEvents:
+    """Events as the configuration has them."""
+    given = config["events"]
+    detector = dmsim.load_detector(config["detector"])
+    areas = Events(
+        detector, energy_kev=tuple(given["energy_kev"]), kinds=tuple(given["kinds"]),
+        least_pe=tuple(given["least_pe"]),
+    )  # fmt: skip
+    doubles = config["doubles"]
+    return PatternEvents(areas, **{**doubles, "share": tuple(doubles["share"])})
+
+
+def train(
+    config: dict[str, Any], events: PatternEvents, simulate: Any, seed: int, path: Path
+) -> tuple[Fit, dict]:
+    """A trained posterior, or the kept one, and what training took."""
+    flow = flows.Anchored(**config["network"], n_kinds=len(LABELS), plane=(1, 2))
+    npe = inference.NPE(events.prior, embeddings.Raw(), flow)
+    wanted = inference.Budget(**config["budget"])
+    if path.exists():
+        kept = inference.load_posterior(path, detector=events.detector)
+        fit = Fit(npe, kept.posterior, History(**cast(Any, kept.history)), wanted)
+        return fit, kept.diagnostics.get("training", {})
+    wall, cpu = time.perf_counter(), time.process_time()
+    fit = npe.fit(jax.random.key(seed), simulate, wanted)
+    weights = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(fit.posterior.network))
+    took = {
+        "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall, "n_weights": weights,
+        "validation": fit.history.validation[-1],
+    }  # fmt: skip
+    inference.save_posterior(path, fit, detector=events.detector, diagnostics={"training": took})
+    print(f"training {seed}: {took}", flush=True)
+    return fit, took
+
+
+def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Train, diagnose, compare."""
+    events = pattern_events(config)
+
+    def simulate(key, n):
+        return events.simulate(key, n)
+
+    keys = jax.random.split(jax.random.key(config["seeds"][0] + 2000), 8)
+    settings, first = config["diagnose"], config["seeds"][0]
+    results: dict[str, Any] = {"config": config, "seeds": []}
+    pool, fits = None, []
+    for seed in config["seeds"]:
+        fit, took = train(config, events, simulate, seed, out / f"patterns_{seed}.npz")
+        fits.append(fit)
+        if pool is None:
+            pool = pattern_checks.draw_pool(keys[0], events, settings["n_pool"])
+        results["seeds"].append({"training": took, **_checked(keys, config, events, fit.posterior, pool)})
+        _keep(out, results)
+    assert pool is not None
+    posts = [fit.posterior for fit in fits]
+    results["places"] = pattern_checks.place_errors(
+        keys[3], events, posts, pool, config["places"]["n_events"]
+    )
+    _keep(out, results)
+    report = pattern_checks.report_of(
+        keys[4], events, fits[0], pool, settings["n_report"], settings["report_draws"]
+    )
+    print(report)
+    results["report"] = report.to_dict()
+    report.figure(out / "pattern_report.png")
+    _keep(out, results)
+    inference.save_posterior(
+        out / f"patterns_{first}.npz", fits[0], detector=events.detector,
+        diagnostics={**report.to_dict(), "training": results["seeds"][0]["training"]},
+    )  # fmt: skip
+    return results
+
+
+def _checked(
+    keys: Any, config: dict[str, Any], events: PatternEvents, post: Any, pool: Any
+) -> dict[str, Any]:
+    """What is asked of every training's posterior."""
+    found = {}
+    for name, check in (
+        ("efficiency", lambda: pattern_checks.efficiency(keys[1], events, post, pool, config["exact"])),
+        ("recognition", lambda: pattern_checks.recognition(post, pool)),
+        ("reliability", lambda: pattern_checks.reliability(post, pool)),
+        ("coverage", lambda: pattern_checks.coverage(keys[2], post, pool, config["diagnose"])),
+    ):
+        cpu = time.process_time()
+        found[name] = check()
+        print(f"{name}, {time.process_time() - cpu:.0f} CPU-s: {json.dumps(found[name])[:1500]}", flush=True)
+    return found
+
+
+def _keep(out: Path, results: dict[str, Any]) -> None:
+    (out / "patterns.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the study and print what each row found."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", type=Path, default=HERE / "patterns.toml")
+    parser.add_argument(
+        "--out", type=Path, default=Path("event_posterior_results"), help="folder for results"
+    )
+    parser.add_argument("--figures", type=Path, help="folder for PNG files; none are drawn if not given")
+    parser.add_argument("--scale", type=float, default=1.0, help="of all counts; 0.01 shows that it runs")
+    args = parser.parse_args(arguments)
+    if not 0 < args.scale <= 1:
+        parser.error(f"--scale is {args.scale}: must be above 0, and 1 at most")
+    config = scaled(tomllib.loads(args.config.read_text()), args.scale)
+    args.out.mkdir(parents=True, exist_ok=True)
+    cpu = time.process_time()
+    study(config, args.out)
+    print(f"{time.process_time() - cpu:.0f} CPU-s")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
