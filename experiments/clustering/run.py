@@ -159,7 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
         for study in studies:
             study.do(method)
     print(f"{time.process_time() - begin:.0f} CPU-s", flush=True)
-    results = [json.loads(p.read_text()) for p in sorted(args.out.glob("seed_*.json"))]
+    paths = sorted(args.out.glob("seed_*.json"), key=lambda path: int(path.stem[5:]))
+    results = {int(path.stem[5:]): json.loads(path.read_text()) for path in paths}
     text = table_of(results)
     (args.out / "table.md").write_text(text)
     print(text)
