@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,7 +122,7 @@ class Cached:
     def draw(cls, key: PRNGKeyArray, simulate: Simulate, n: int, *, chunk: int = 65536) -> "Cached":
         """Simulate a set once, in chunks of one size, so that there is one compilation."""
         size = min(n, chunk)
-        compiled = jax.jit(simulate, static_argnums=1)
+        compiled = eqx.filter_jit(simulate)
         parts = [
             jax.tree.map(np.asarray, compiled(jax.random.fold_in(key, i), size)) for i in range(-(-n // size))
         ]

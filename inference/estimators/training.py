@@ -44,6 +44,8 @@ class Budget:
         epoch_steps: steps between two reports when each step simulates; a pass is one otherwise.
         joint_score: weight of a term that fits the simulator's own gradient, see
             `inference.estimators.joint_score`; 0 for none. NPE only.
+        patience: epochs without a lower validation loss after which training stops, the weights of the lowest
+            kept: for small sets, which many passes overfit. None for all epochs and the last weights.
     """
 
     n_simulations: int
@@ -56,6 +58,7 @@ class Budget:
     averaging: float = 0.998
     epoch_steps: int = 200
     joint_score: float = 0.0
+    patience: int | None = None
 
     def __post_init__(self):
         for name in ("n_simulations", "n_passes", "batch_size", "n_validation", "epoch_steps"):
@@ -75,6 +78,8 @@ class Budget:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie between {low} and {high}")
         if not 0 <= self.joint_score < np.inf:
             raise ValueError(f"joint_score is {self.joint_score}: it must be 0 or more")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience is {self.patience}: it must be at least 1, or None")
 
 
 class Data(NamedTuple):
@@ -94,6 +99,7 @@ class State(NamedTuple):
     optimiser: optax.OptState
     step: Int[Array, ""]
     key: PRNGKeyArray
+    best: Float[Array, "weight"]  # averaged ones at the lowest validation loss
 
 
 class Schedule(NamedTuple):
@@ -144,7 +150,7 @@ def _optimiser(clip: float) -> optax.GradientTransformation:
 def start(key: PRNGKeyArray, network: AbstractNetwork, budget: Budget) -> State:
     """The state before the first step."""
     flat, _ = weights_of(network)
-    return State(flat, flat, _optimiser(budget.clip).init(flat), jnp.zeros((), jnp.int32), key)
+    return State(flat, flat, _optimiser(budget.clip).init(flat), jnp.zeros((), jnp.int32), key, flat)
 
 
 def _step(state: State, batch: Data, build: Callable, schedule: Schedule, clip: float) -> tuple[State, Array]:
@@ -163,7 +169,7 @@ def _step(state: State, batch: Data, build: Callable, schedule: Schedule, clip: 
     # early averages would keep the untrained weights: the decay grows with the steps done
     decay = jnp.minimum(schedule.averaging, (1.0 + state.step) / (10.0 + state.step))
     averaged = state.averaged + (1 - decay) * (weights - state.averaged)
-    return State(weights, averaged, optimiser, state.step + 1, state.key), loss
+    return State(weights, averaged, optimiser, state.step + 1, state.key, state.best), loss
 
 
 @eqx.filter_jit
@@ -302,17 +308,25 @@ class Trainer:
             offset = 0.0
         key = jax.random.key(0)  # the same noise each time, so that epochs compare
         begin = time.perf_counter()
-        while len(history.steps) < self.n_epochs:
+        while len(history.steps) < self.n_epochs and not self._stalled(history):
             state, losses = self.epoch(state)
             value = float(validation_loss(state.averaged, self.network, key, self.validation))
             history.steps.append(int(state.step))
             history.training.append(float(losses.mean()) + offset)
             history.validation.append(value + offset)
             history.seconds.append(time.perf_counter() - begin)
+            if history.validation[-1] == min(history.validation):
+                state = state._replace(best=state.averaged)
             self.finished = state
             after_epoch(state, history)
         return state
 
+    def _stalled(self, history: History) -> bool:
+        patience, losses = self.budget.patience, history.validation
+        if patience is None or not losses:
+            return False
+        return len(losses) - 1 - int(np.argmin(losses)) >= patience
+
     def trained(self, state: State) -> AbstractNetwork:
         """The network with the averaged weights."""
-        return weights_of(self.network)[1](state.averaged)
+        return weights_of(self.network)[1](state.best if self.budget.patience else state.averaged)

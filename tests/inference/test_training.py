@@ -102,6 +102,34 @@ class Spoiled(AbstractNetwork):
         return jnp.where(self.weight < 1.0, jnp.nan, self.weight * jnp.ones(u.shape[0]))
 
 
+class Drawn(AbstractNetwork):
+    """Its only weight goes to the mean of x."""
+
+    weight: jax.Array
+
+    def loss(self, key, u, kind, x):
+        return (self.weight - x[:, 0]) ** 2
+
+
+def test_patience_keeps_the_weights_of_the_lowest_loss():
+    def data(value):
+        return training.Data(jnp.zeros((640, 2)), jnp.zeros(640, jnp.int32), jnp.full((640, 2), value))
+
+    # the weight passes the validation's 0.03 on its way to the training's 1
+    budget = inference.Budget(**{**vars(FIXED), "n_passes": 40, "patience": 3, "peak_rate": 1e-3})
+    trainer = training.Trainer(Drawn(jnp.zeros(())), budget, PRIOR, data(1.0), data(0.03))
+    history = training.History()
+    state = training.start(jax.random.key(0), trainer.network, budget)
+    state = trainer.run(state, history, after_epoch=lambda *_: None)
+    lowest = int(np.argmin(history.validation))
+    assert len(history.steps) == lowest + 4 < 40
+    kept = trainer.trained(state)
+    assert kept.weight != state.averaged[0]
+    assert float(training.validation_loss(state.best, kept, jax.random.key(0), data(0.03))) == pytest.approx(
+        min(history.validation)
+    )
+
+
 def test_diverging_training_is_one_clear_line():
     data = training.Data(jnp.zeros((640, 2)), jnp.zeros(640, jnp.int32), jnp.zeros((640, 2)))
     network = Spoiled(jnp.ones(()))
@@ -119,6 +147,7 @@ def test_diverging_training_is_one_clear_line():
         ({"batch_size": 0}, "batch_size is 0"),
         ({"peak_rate": -1.0}, "peak_rate is -1.0: it must lie between 0 and 1"),
         ({"averaging": 1.0}, "averaging is 1.0"),
+        ({"patience": 0}, "patience is 0: it must be at least 1, or None"),
     ],
 )
 def test_impossible_budgets_are_refused(change, message):
