@@ -161,7 +161,7 @@ def draw(results: Results, path: Path) -> None:
         for part, color in zip(PARTS, ("tab:blue", "tab:orange", "tab:green", "tab:red"), strict=True):
             size = np.array(
                 [
-                    np.mean([1e3 * r[m][test][part] / r[m][test]["n_signals"] for r in results if m in r])
+                    np.mean([1e3 * row[test][part] / row[test]["n_signals"] for row in _rows(results, m)])
                     for m in methods
                 ]
             )
