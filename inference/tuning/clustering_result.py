@@ -19,7 +19,8 @@ class Options:
         n_steps: Adam steps, >= 1.
         steps_per_plan: after so many the soft reading is planned anew and the hard one looked at, >= 1. A
             plan knows what lies within 7 temperatures of a threshold: in between none may move as far.
-        temperature: factor on the soft reading's default temperatures, first and last, > 0; geometric.
+        temperature: factor on the soft reading's default temperatures, first and last, > 0; geometric. At
+            the last one expected and counted loss should agree.
         learning_rate: first size of a step, in the steps of the leaves, > 0; a cosine takes it to 5 %.
         to_given: loss for each squared step away from the given settings, >= 0.
         validation: part of the batches of each sample to choose on, above 0 and below 1.
@@ -31,7 +32,7 @@ class Options:
 
     n_steps: int = 48
     steps_per_plan: int = 6
-    temperature: tuple[float, float] = (1.0, 0.4)
+    temperature: tuple[float, float] = (1.0, 0.1)
     learning_rate: float = 0.2
     to_given: float = 1e-4
     validation: float = 0.4
