@@ -121,10 +121,17 @@ def _gaps(results: Results) -> list[str]:
     gaps = [100 * row["tuned"]["soft_hard_gap"] for row in _rows(results, "gradient")]
     if not gaps:
         return []
+    tracks = [row["tuned"]["trajectory"] for row in _rows(results, "gradient")]
+    sizes = {
+        looks[0]["temperature"]: 100 * np.mean([abs(look["soft"] / look["hard"] - 1) for look in looks])
+        for looks in zip(*tracks, strict=True)
+    }
     return [
         "Expected loss at the last temperature over the counted one - 1, on the same events, seed by seed: "
         + ", ".join(f"{gap:+.2f}" for gap in gaps)
-        + " %."
+        + " %. Mean size on the way, at temperature: "
+        + ", ".join(f"{size:.1f} % at {temperature:.2f}" for temperature, size in sizes.items())
+        + "."
     ]
 
 
