@@ -1,6 +1,6 @@
 """A histogram likelihood sampled by emcee, in the manner of appletree.
 
-    python benchmarks/peer_emcee.py --seed 0 --walkers 14 --steps 150 --start START.json
+    python benchmarks/peer_emcee.py --seed 0 --walkers 12 --steps 1250 --start START.json
 
 Each evaluation simulates all events anew with the walker's detector, fills a histogram, and takes the Poisson
 probability of the data's; there is no gradient. Simulator, constants, data, window and priors are those of
@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import emcee
@@ -25,6 +26,11 @@ from timing import report
 
 import dmsim
 
+MOVES = {
+    "stretch": None,  # emcee's own choice
+    # emcee's documentation on moves: where these two do well, the chain is shorter
+    "de": [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)],
+}
 _EDGES = [np.asarray(WINDOW.cs1_edges), np.asarray(WINDOW.log_cs2_edges)]
 
 
@@ -65,35 +71,45 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--events", type=int, default=200_000, help="an evaluation")
-    parser.add_argument("--walkers", type=int, default=14)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--events", type=int, default=100_000, help="an evaluation")
+    parser.add_argument("--walkers", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=1250)
+    parser.add_argument("--cpu-seconds", type=float, default=1500.0, help="after which the chain ends")
+    parser.add_argument("--moves", choices=MOVES, default="de")
     parser.add_argument("--start", type=Path, required=True, help="JSON with mode and covariance")
     args = parser.parse_args()
     posterior = HistogramPosterior(args.seed, args.events)
     start = json.loads(args.start.read_text())
     rng = np.random.default_rng(args.seed)
     walkers = rng.multivariate_normal(start["mode"], start["covariance"], args.walkers)
-    sampler = emcee.EnsembleSampler(args.walkers, walkers.shape[1], posterior)
+    sampler = emcee.EnsembleSampler(args.walkers, walkers.shape[1], posterior, moves=MOVES[args.moves])
     for _ in range(2):
         posterior(walkers[0])  # compiles
     posterior.n_calls = 0
     begin = time.process_time()
-    sampler.run_mcmc(walkers, args.steps, progress=sys.stderr.isatty())
+    with suppress(KeyboardInterrupt):  # what there is by then is reported
+        for _ in sampler.sample(walkers, iterations=args.steps, progress=sys.stderr.isatty()):
+            if time.process_time() - begin > args.cpu_seconds:
+                break
     cpu_s = time.process_time() - begin
+    n_steps = sampler.iteration
     tau = sampler.get_autocorr_time(quiet=True)
-    chain = np.asarray(sampler.get_chain(discard=args.steps // 5, flat=True))
+    chain = np.asarray(sampler.get_chain(discard=n_steps // 5, flat=True))
+    effective = len(chain) / np.asarray(tau)
     values = np.asarray(jax.vmap(posterior.population.values)(jnp.asarray(chain, jnp.float32)))
     report(
         names=posterior.population.names,
         mean=values.mean(axis=0).tolist(),
         standard_deviation=values.std(axis=0).tolist(),
+        effective_by_parameter=effective.tolist(),
+        n_events=args.events,
+        n_steps=n_steps,
         autocorrelation_steps=np.asarray(tau).tolist(),
         acceptance=float(np.mean(sampler.acceptance_fraction)),
         cpu_s=cpu_s,
         n_evaluations=posterior.n_calls,
-        effective_samples=float(args.walkers * args.steps / np.max(tau)),
-        effective_samples_per_cpu_s=float(args.walkers * args.steps / np.max(tau) / cpu_s),
+        effective_samples=float(args.walkers * n_steps / np.max(tau)),
+        effective_samples_per_cpu_s=float(args.walkers * n_steps / np.max(tau) / cpu_s),
     )
     return 0
 

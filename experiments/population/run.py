@@ -1,8 +1,12 @@
-"""Coverage of intervals on a WIMP cross section: python run.py --out RESULTS [--figure FILE] [--tiny].
+"""Populations of events: python run.py --out RESULTS [--stage sets] [--figure FILE] [--tiny].
 
-Draws experiments from templates of the differentiable simulator, finds asymptotic and toy-based intervals of
-the signal's rate by the profile likelihood, and counts how often they hold the truth. Writes results.json and
-a figure. Exit status 1 if a coverage that is claimed is off, or the twin's is not.
+Stage "coverage": intervals on a WIMP cross section. Draws experiments from templates of the differentiable
+simulator, finds asymptotic and toy-based intervals of the signal's rate by the profile likelihood, and counts
+how often they hold the truth. Writes results.json and a figure. Exit status 1 if a coverage that is claimed
+is off, or the twin's is not.
+
+Stage "sets": an amortized posterior of whole sets of events, see `set_posterior.py`. Writes sets.json, the
+trained posterior and figures. Exit status 1 if its diagnostics fail.
 """
 
 import argparse
@@ -15,6 +19,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import set_posterior
 from matplotlib.figure import Figure
 
 import dmsim
@@ -192,6 +197,16 @@ def study(config: dict) -> dict:
     return {**results, "cpu_s": time.process_time() - begin}
 
 
+def sets(args: argparse.Namespace, config: dict) -> int:
+    """The stage of whole sets."""
+    if args.tiny:
+        config |= config["tiny"]
+    results = set_posterior.study(config, args.out)
+    (args.out / "sets.json").write_text(json.dumps(results, indent=1) + "\n")
+    set_posterior.figure_of(results).savefig(args.figure or args.out / "sets.png", dpi=150)
+    return 0 if results["report"]["passed"] or args.tiny else 1
+
+
 def main() -> int:
     """Run and write."""
     parser = argparse.ArgumentParser(
@@ -199,14 +214,17 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--stage", choices=("coverage", "sets"), default="coverage")
     parser.add_argument("--config", type=Path, default=HERE / "config.toml")
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     config = tomllib.loads(args.config.read_text())
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.stage == "sets":
+        return sets(args, config["sets"])
     if args.tiny:
         config |= config["tiny"]
     results = study(config)
-    args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     figure_of(results).savefig(args.figure or args.out / "coverage.png", dpi=150)
     for row in results["coverage"]:

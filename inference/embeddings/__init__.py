@@ -3,12 +3,13 @@
 from inference.embeddings.base import Description, Features, Raw, flat
 from inference.embeddings.hit_pattern import HitPattern
 from inference.embeddings.mlp import MLP
-from inference.embeddings.sets import EventSet
+from inference.embeddings.sets import AttentionSet, EventSet
 from inference.embeddings.waveform import Waveform
 
 __all__ = [
     "KINDS",
     "MLP",
+    "AttentionSet",
     "Description",
     "EventSet",
     "Features",
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 KINDS: dict[str, type[Description]] = {
-    d.kind: d for d in (Features, Raw, MLP, HitPattern, Waveform, EventSet)
+    d.kind: d for d in (Features, Raw, MLP, HitPattern, Waveform, EventSet, AttentionSet)
 }
 
 

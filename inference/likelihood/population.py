@@ -236,15 +236,32 @@ def binned(population: Population, events: EventSet) -> PopulationLikelihood:
     return PopulationLikelihood(population, Bins(population.window), counts.astype(np.float32))
 
 
-def unbinned(population: Population, events: EventSet) -> PopulationLikelihood:
+def unbinned(
+    population: Population, events: EventSet, *, n_places: int | None = None
+) -> PopulationLikelihood:
     """Extended likelihood of each event inside of the window.
 
+    Args:
+        population: see there.
+        events: of a file.
+        n_places: events that there is room for; sets of other numbers then compile nothing anew.
+
     Raises:
-        ValueError: if no event is inside of the window.
+        ValueError: if no event is inside of the window, or more than there is room for.
     """
     inside = _inside(population, events)
-    where = Points.of(inside.cs1_pe, inside.log_cs2)
-    return PopulationLikelihood(population, where, np.ones(len(inside), np.float32))
+    n = len(inside)
+    if n_places is None:
+        return PopulationLikelihood(
+            population, Points.of(inside.cs1_pe, inside.log_cs2), np.ones(n, np.float32)
+        )
+    if n > n_places:
+        raise ValueError(f"{n} events are inside of the window: there is room for {n_places}")
+    # what counts 0 times may lie anywhere that is possible
+    at = np.where(np.arange(n_places) < n, np.arange(n_places), 0)
+    most = population.window.cs1_edges[-1]
+    where = Points.of(inside.cs1_pe[at], inside.log_cs2[at], max_cs1_pe=most)
+    return PopulationLikelihood(population, where, (np.arange(n_places) < n).astype(np.float32))
 
 
 def _inside(population: Population, events: EventSet) -> EventSet:

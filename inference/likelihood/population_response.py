@@ -30,7 +30,7 @@ _GROUP = 512  # events that share one S1 correction: a 40th of them and fewer in
 _LEAST_VARIANCE_PE2 = 1e-2  # of an area: a deposit without charge has none
 _TAIL = 6.0  # standard deviations of the largest S1 that are summed over
 _MANY = 48  # detected photons that never miss a coincidence of up to 8 sensors
-_COLUMNS = ("interaction", "energy_kev", "x_mm", "y_mm", "z_mm", "time_ns")
+DEPOSIT_COLUMNS = ("interaction", "energy_kev", "x_mm", "y_mm", "z_mm", "time_ns")
 
 
 class Bins(eqx.Module):
@@ -64,10 +64,16 @@ class Points(eqx.Module):
     combine: ClassVar[str] = "mi,mi->i"
 
     @classmethod
-    def of(cls, cs1_pe: Float[np.ndarray, "point"], log_cs2: Float[np.ndarray, "point"]) -> "Points":
-        """Points at these places."""
+    def of(
+        cls,
+        cs1_pe: Float[np.ndarray, "point"],
+        log_cs2: Float[np.ndarray, "point"],
+        *,
+        max_cs1_pe: float | None = None,
+    ) -> "Points":
+        """Points at these places; what is compiled depends on the largest cS1, their own if not given."""
         cs1, log_cs2 = np.asarray(cs1_pe, np.float32), np.asarray(log_cs2, np.float32)
-        return cls(cs1, log_cs2, float(cs1.max()))
+        return cls(cs1, log_cs2, float(cs1.max()) if max_cs1_pe is None else max_cs1_pe)
 
     def light(self, relative, mean, spread):
         """Density in cS1, given counts [count, point]."""
@@ -117,7 +123,7 @@ class Response(eqx.Module):
         order = np.argsort(relative, kind="stable")
         deposits = Deposits(
             event=jnp.arange(n, dtype=jnp.int32),
-            **{name: getattr(deposits, name)[order] for name in _COLUMNS},
+            **{name: getattr(deposits, name)[order] for name in DEPOSIT_COLUMNS},
             first_event=jnp.int32(0),
             event_time_ns=None,
             n_events=n,

@@ -1,0 +1,77 @@
+"""The posterior of a population's parameters for any set of events, learned once.
+
+Where the likelihood is sampled anew for each set of events (`fit_population`), this one costs a pass of a
+network. It is as good as its training: hold it against the likelihood's on some sets before it is used alone.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import PRNGKeyArray
+
+from inference import embeddings, flows
+from inference.estimators import NPE, Budget, Fit
+from inference.likelihood.population_data import Window
+from inference.population.sets import EVENTS, VALID, Overflow, SetSimulator
+
+_N_OVERFLOW = 2048  # sets on which what is lost is counted
+
+
+class SetFit(NamedTuple):
+    """A trained set posterior."""
+
+    fit: Fit
+    overflow: Overflow  # of sets drawn as those of training were
+
+    @property
+    def posterior(self) -> Any:
+        """`sample(key, simulator.padded(events), n)` and `log_prob`."""
+        return self.fit.posterior
+
+
+def set_embedding(
+    window: Window, *, kind: Callable[..., embeddings.Description], **options: Any
+) -> embeddings.Description:
+    """A description of a set network that sees the window as the square from -1 to 1.
+
+    Args:
+        window: of the population.
+        kind: `embeddings.EventSet` or `embeddings.AttentionSet`.
+        options: of it.
+    """
+    ends = [(edges[0], edges[-1]) for edges in (window.cs1_edges, window.log_cs2_edges)]
+    centre = tuple((low + high) / 2 for low, high in ends)
+    scale = tuple((high - low) / 2 for low, high in ends)
+    return kind(EVENTS, VALID, centre=centre, scale=scale, **options)
+
+
+def fit_set_posterior(
+    key: PRNGKeyArray,
+    simulator: SetSimulator,
+    budget: Budget,
+    *,
+    embedding: embeddings.Description | None = None,
+    flow: flows.Description | None = None,
+    **options: Any,
+) -> SetFit:
+    """Train on sets that are simulated inside of the compiled training loop.
+
+    Args:
+        key: of simulations and weights.
+        simulator: of the population.
+        budget: `n_simulations` are sets.
+        embedding: of a set; DeepSets if not given.
+        flow: of the parameters; a coupling flow of 3 layers if not given.
+        options: of `NPE.fit`, such as `checkpoint`.
+
+    Raises:
+        ValueError: as `NPE.fit`.
+    """
+    window = simulator.population.window
+    npe = NPE(
+        simulator.prior,
+        embedding or set_embedding(window, kind=embeddings.EventSet),
+        flow or flows.Coupling(n_layers=3),
+    )
+    overflow = simulator.overflow(key, _N_OVERFLOW)
+    return SetFit(npe.fit(key, simulator, budget, **options), overflow)
