@@ -2,9 +2,10 @@
 
 `python peer_sbi.py SET.npz OUT.npz SEED [EPOCHS]` reads theta, x, test_theta, test_x, low, high, observations
 and many_x, trains with the defaults of sbi (batches of 200, early stopping) and writes draws for the
-observations. Prints one line of JSON.
+observations, and figures as one line of JSON.
 """
 
+import json
 import sys
 import time
 import warnings
@@ -15,7 +16,7 @@ import torch
 from sbi.inference import NPE
 from sbi.neural_nets import posterior_nn
 from sbi.utils import BoxUniform
-from timing import report
+from timing import peak_memory_mb
 
 warnings.filterwarnings("ignore")
 N_DRAWS = 4000
@@ -47,20 +48,24 @@ def main() -> None:
     draws = np.stack(
         [posterior.sample((N_DRAWS,), x=x, show_progress_bars=False).numpy() for x in given["observations"]]
     )
-    np.savez(target, draws=draws)
+    drawn_cpu_s = time.process_time() - first - train_cpu_s
     posterior.sample_batched((100,), x=given["many_x"][:10], show_progress_bars=False)
     first = time.process_time()
     posterior.sample_batched((100,), x=given["many_x"], show_progress_bars=False)
     batched_cpu_s = time.process_time() - first
-    report(
+    figures = dict(
         n_parameters=sum(p.numel() for p in estimator.parameters()),
         n_epochs=n_epochs,
         steps_per_cpu_s=n_steps / train_cpu_s,
         train_cpu_s=train_cpu_s,
         best_cpu_s=train_cpu_s * best / n_epochs,
+        draws_cpu_s=drawn_cpu_s,
         test_nll=test_nll,
         draws_per_cpu_s=100 * len(given["many_x"]) / batched_cpu_s,
+        peak_memory_mb=peak_memory_mb(),
     )
+    # sbi writes to standard output, too
+    np.savez(target, draws=draws, figures=json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Amortized posteriors on four tasks of the sbi benchmark, beside sbi's own NPE.
 
-    python -m benchmarks.sbibm --references FOLDER [--peer PYTHON] [--tasks ...] [--peer-epochs N]
+    python -m benchmarks.sbibm --references FOLDER [--peer PYTHON] [--tasks ...] [--out FOLDER]
 
 FOLDER is sbibm/tasks of the unzipped sbibm wheel; PYTHON an interpreter with sbi. Both train on the same
-pairs with a neural spline flow of 5 layers, width 50 and 10 bins, in batches of 200, on one core.
+pairs with a neural spline flow of 5 layers, width 50 and 10 bins, in batches of 200, on one core. With --out,
+each side of each task and seed is kept in a file, and a run that was stopped goes on.
 """
 
 import os
@@ -15,6 +16,7 @@ import json
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,9 @@ from inference import flows, priors
 from inference.estimators.training import weights_of
 
 N_TEST, N_DRAWS, N_MANY = 2000, 4000, 1000
-PASSES = 60
+# chosen on other seeds
+PASSES, PATIENCE, RATE = 200, 20, 5e-3
+MANY, PASSES_OF_MANY = 50_000, 40
 WHAT = ("C2ST", "test NLL", "steps a CPU-s", "CPU-s to sbi's NLL", "draws a CPU-s")
 
 
@@ -43,8 +47,10 @@ def ours(
     task: Task, training: inference.Cached, test: inference.Cached, observations: Any, seed: int, **sizes: Any
 ):
     """Figures of our NPE, and draws for the observations."""
+    n_passes = sizes.pop("n_passes", PASSES if len(training) < MANY else PASSES_OF_MANY)
+    training, held = training.split(len(training) // 10)  # as sbi does
     budget = inference.Budget(
-        len(training), n_passes=sizes.pop("n_passes", PASSES), batch_size=200, **sizes.pop("budget", {})
+        len(training), n_passes=n_passes, batch_size=200, peak_rate=RATE, patience=PATIENCE
     )
     npe = inference.NPE(task.prior, flow=flows.Coupling(**sizes))
     cpu: list[float] = []
@@ -53,11 +59,14 @@ def ours(
         jax.random.key(seed),
         training,
         budget,
-        validation=test,
+        validation=held,
         after_epoch=lambda _: cpu.append(time.process_time() - first),
     )
     steps = np.diff([0, *fit.history.steps])
     post = fit.posterior
+    test_nll = float(-jnp.mean(post.log_prob(jnp.asarray(test.theta)[:, None], test.x)))
+    # the same network's loss on both sets tells what the held-out one is worth on the test's
+    on_test = np.array(fit.history.validation) + test_nll - min(fit.history.validation)
     draws = np.asarray(post.sample(jax.random.key(seed + 100), observations, N_DRAWS))
     many = test.x[:N_MANY]
     post.sample(jax.random.key(1), many, 100).block_until_ready()
@@ -70,15 +79,16 @@ def ours(
         # the first epoch compiles
         "steps_per_cpu_s": float(steps[1:].sum() / (cpu[-1] - cpu[0])),
         "train_cpu_s": cpu[-1],
+        "best_cpu_s": cpu[int(np.argmin(on_test))],
         "cpu_s": cpu,
-        "nll": fit.history.validation,
-        "test_nll": fit.history.validation[-1],
+        "nll": on_test.tolist(),
+        "test_nll": test_nll,
         "draws_per_cpu_s": 100 * len(many) / batched,
     }, draws
 
 
 def peer(
-    interpreter: str, task: Task, training, test, observations, seed: int, epochs: list[int] | None
+    interpreter: str, task: Task, training, test, observations, seed: int, max_epochs: int | None
 ) -> tuple[dict[str, Any], np.ndarray]:
     """The same of sbi."""
     with tempfile.TemporaryDirectory() as folder:
@@ -97,65 +107,93 @@ def peer(
         )
         worker = Path(__file__).with_name("peer_sbi.py")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [interpreter, str(worker), str(source), str(target), str(seed), *map(str, epochs or ())],
+        subprocess.run(
+            [
+                interpreter,
+                str(worker),
+                str(source),
+                str(target),
+                str(seed),
+                *([str(max_epochs)] * bool(max_epochs)),
+            ],
             check=True,
             capture_output=True,
             text=True,
             env=environment,
             cwd=folder,  # sbi writes logs where it runs
         )
-        return json.loads(done.stdout.splitlines()[-1]), np.load(target)["draws"]
+        made = np.load(target)
+        return json.loads(str(made["figures"])), made["draws"]
 
 
-def compare(
-    task: Task,
-    folder: Path,
-    interpreter: str | None,
-    seed: int,
-    n: int,
-    n_observations: int,
-    peer_epochs: int | None,
-) -> dict[str, Any]:
-    """One task and seed: figures of both."""
-    training, test = pairs(task, seed, n)
-    known = [task.references(folder, i) for i in range(1, n_observations + 1)]
+def kept(file: Path | None, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the file holds, or what is made now and then lies there."""
+    if file and file.exists():
+        return json.loads(file.read_text())
+    made = make()
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".part")
+        partial.write_text(json.dumps(made))
+        partial.replace(file)
+    return made
+
+
+def compare(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """One task and seed: figures of each side that is asked for."""
+    task = TASKS[name]
+    known = [task.references(given.references, i) for i in range(1, given.observations + 1)]
     observations = np.stack([x for x, _ in known])
-    figures, draws = ours(task, training, test, jnp.asarray(observations), seed)
-    result: dict[str, Any] = {"task": task.name, "seed": seed, "ours": figures}
-    figures["c2st"] = [c2st(ref[:N_DRAWS], d) for (_, ref), d in zip(known, draws, strict=True)]
-    if interpreter:
-        epochs = [peer_epochs] if peer_epochs else None
-        theirs, draws = peer(interpreter, task, training, test, observations, seed, epochs)
-        if peer_epochs:  # stopped early: only its speeds mean anything
-            theirs = {key: theirs[key] for key in ("n_parameters", "steps_per_cpu_s", "draws_per_cpu_s")}
+
+    def side(who: str) -> dict[str, Any]:
+        training, test = pairs(task, seed, given.simulations)
+        if who == "ours":
+            figures, draws = ours(task, training, test, jnp.asarray(observations), seed)
         else:
-            theirs["c2st"] = [c2st(ref[:N_DRAWS], d) for (_, ref), d in zip(known, draws, strict=True)]
-            ours_at = zip(figures["cpu_s"], figures["nll"], strict=True)
-            reached = [cpu for cpu, nll in ours_at if nll <= theirs["test_nll"]]
-            figures["cpu_s_to_peer_nll"] = reached[0] if reached else None
-        result["sbi"] = theirs
+            figures, draws = peer(given.peer, task, training, test, observations, seed, given.peer_epochs)
+        figures["c2st"] = [c2st(ref[:N_DRAWS], d) for (_, ref), d in zip(known, draws, strict=True)]
+        return figures
+
+    result: dict[str, Any] = {"task": name, "seed": seed}
+    for who in given.sides:
+        file = given.out / f"{name}-{given.simulations}-{seed}-{who}.json" if given.out else None
+        result[who] = kept(file, lambda who=who: side(who))
+        print(json.dumps({"task": name, "seed": seed, "side": who, **brief(result[who])}), flush=True)
+    if len(given.sides) > 1:
+        ours_at = zip(result["ours"]["cpu_s"], result["ours"]["nll"], strict=True)
+        reached = [cpu for cpu, nll in ours_at if nll <= result["sbi"]["test_nll"]]
+        result["ours"]["cpu_s_to_peer_nll"] = reached[0] if reached else None
     return result
 
 
+def brief(figures: dict[str, Any]) -> dict[str, Any]:
+    """Without what goes epoch by epoch; C2ST as its mean."""
+    shown = {key: value for key, value in figures.items() if not isinstance(value, list)}
+    return {**shown, "c2st": float(np.mean(figures["c2st"]))}
+
+
 def main() -> None:
-    """Print the table, and a line of JSON a task and seed."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Print a line of JSON a task, seed and side, and the table."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--references", type=Path, required=True)
-    options.add_argument("--peer")
+    options.add_argument("--peer", help="an interpreter with sbi")
+    options.add_argument("--out", type=Path, help="keep what is done here")
     options.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    options.add_argument(
+        "--sides", nargs="+", choices=("ours", "sbi"), help="default: ours, and sbi with --peer"
+    )
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--first-seed", type=int, default=0)
-    options.add_argument("--peer-epochs", type=int, help="stop sbi after so many, to measure its speed alone")
+    options.add_argument("--peer-epochs", type=int, help="stop sbi after so many at the latest")
     options.add_argument("--observations", type=int, default=10)
     options.add_argument("--simulations", type=int, default=10_000)
     given = options.parse_args()
-    rows = []
-    for name in given.tasks:
-        for seed in range(given.first_seed, given.first_seed + given.seeds):
-            sizes = (given.simulations, given.observations, given.peer_epochs)
-            rows.append(compare(TASKS[name], given.references, given.peer, seed, *sizes))
-            print(json.dumps(rows[-1]), flush=True)
+    given.sides = given.sides or (["ours", "sbi"] if given.peer else ["ours"])
+    rows = [
+        compare(name, seed, given)
+        for seed in range(given.first_seed, given.first_seed + given.seeds)
+        for name in given.tasks
+    ]
     print("\n".join(table(rows)))
 
 
