@@ -24,13 +24,13 @@ class Search:
 
 
 class HardFigure:
-    """The penalised hard figure of thresholds, as fast as NumPy makes it.
+    """The hard figure of thresholds, as fast as NumPy makes it.
 
     Margins are linear in thresholds and knots: what multiplies them is computed once.
     """
 
-    def __init__(self, evaluator: Evaluator, vector: Vector, table: Table):
-        self.evaluator, self.vector, self.table = evaluator, vector, table
+    def __init__(self, evaluator: Evaluator, vector: Vector, table: Table, *, penalised: bool = True):
+        self.evaluator, self.vector, self.table, self.penalised = evaluator, vector, table, penalised
         self.bins = evaluator.objective.bin_of(table)
         margins = self._margins(np.zeros(len(vector)))
         self.base = [np.asarray(m, np.float32) for m in margins]
@@ -60,7 +60,7 @@ class HardFigure:
     def __call__(self, values: np.ndarray) -> float:
         """The figure; remembers the best."""
         found = float(
-            self.evaluator.hard_of(self.passed(values), self.table, self.bins, penalised=True).value
+            self.evaluator.hard_of(self.passed(values), self.table, self.bins, penalised=self.penalised).value
         )
         self.n += 1
         if found > self.best:

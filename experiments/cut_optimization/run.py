@@ -146,7 +146,6 @@ def _gradient(seed, problem, judge, data, test, rows) -> dict[str, Any]:
         held_out=test,
         settings=problem.settings,
     )
-    track = tuned.trajectory
     cuts = problem.vector.rebuild(tuned.values)
     row = judge.row(
         lambda table: np.asarray(hard(side_margins(cuts, table.columns))),
@@ -156,23 +155,37 @@ def _gradient(seed, problem, judge, data, test, rows) -> dict[str, Any]:
         improved=tuned.improved,
         parameters=dict(zip(tuned.names, tuned.values.tolist(), strict=True)),
     )
-    figure = rivals.HardFigure(problem.evaluator, problem.vector, problem.both.table)
-    return row | _reached(figure, track, problem, rows["scan converged"]["tuning_figure"])
+    return row | _reached(problem, tuned, rows["scan converged"])
 
 
-def _reached(figure, track, problem, goal: float) -> dict[str, Any]:
-    """When the gradient's hard cuts first were as good as the converged scan, on the events of both."""
-    begin = track.cpu_s[0]
-    history = []
-    for look, step in enumerate(track.step):
-        best = max(figure(values.astype(float)) for values in track.values[look])
-        history.append((int(step) * track.values.shape[1], float(track.cpu_s[look]), best))
-    first = next((h for h in history if h[2] >= goal), None)
-    return {
-        "history": history,
-        "setup_cpu_s": float(begin),
-        "reached_scan": None if first is None else {"evaluations": first[0], "cpu_s": first[1]},
+def _reached(problem, tuned, scan) -> dict[str, Any]:
+    """When the gradient's hard cuts first were as good as the converged scan, on tuned and other events."""
+    tracks = [tuned.trajectory]
+    if tuned.trajectory_on_all is not None:
+        tracks.append(tuned.trajectory_on_all)
+    figures = {
+        "history": rivals.HardFigure(problem.evaluator, problem.vector, problem.both.table),
+        "history_held_out": rivals.HardFigure(
+            problem.evaluator, problem.vector, problem.held_out.table, penalised=False
+        ),
     }
+    goals = {"history": scan["tuning_figure"], "history_held_out": scan["figure"]}
+    out: dict[str, Any] = {"setup_cpu_s": float(tracks[0].cpu_s[0, 0])}
+    for name, figure in figures.items():
+        before, history = 0, []
+        for track in tracks:  # one start after the other
+            for start, n_steps in enumerate(track.n_steps):
+                for look in np.flatnonzero(track.step <= n_steps):
+                    values = track.values[look, start].astype(float)
+                    spent = before + int(track.step[look]), float(track.cpu_s[look, start])
+                    history.append((*spent, figure(values)))
+                before += int(n_steps)
+        first = next((h for h in history if h[2] >= goals[name]), None)
+        out[name] = history
+        out[name.replace("history", "reached_scan")] = (
+            None if first is None else {"evaluations": first[0], "cpu_s": first[1]}
+        )
+    return out
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -196,7 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
             "tpe": {"patience": 5, "most_cpu_s": 0.2},
             "cma_es": {"tolerance": 1e-4, "most_cpu_s": 0.2},
         }
-        settings = Settings(n_steps=20, n_starts=1)
+        settings = Settings(n_steps=20, n_starts=1, n_bootstrap=10)
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds or config["seeds"]:
         path = args.out / f"seed_{seed}.json"

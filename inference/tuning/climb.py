@@ -17,30 +17,46 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dmsim.selection.weighted import weighted_quantiles
 from inference.tuning import constraints as limits
-from inference.tuning.problem import Problem
+from inference.tuning.problem import Part, Problem
 from inference.tuning.result import Trajectory
+from inference.tuning.samples import Samples
+from inference.tuning.vector import NO_MARGIN, side_margins
 
 _STIFFNESS = 2.0  # assumed: push of a limit broken by a factor e, over the figure's relative slope
 _GAIN = 0.2  # assumed: of a multiplier in a step; a tenth of the stiffness, Adam's memory of the slope
 _MEMORY = 0.95  # assumed: of Adam's squares beside limits, 20 steps
 _FAR = 1.0  # in logarithms, where the push stops to grow
 _LEAST_FIGURE = 1e-3  # of the first: below it limits push as if it were this, else nothing would push at all
+_FIRST_SHARE = 0.03  # of the signal, that each threshold of the first start takes; 0.01 and 0.1 do as well
 LATE = 0.75  # share of the steps after which the softness no longer shifts thresholds by much
 
 OnStep = Callable[[int, int, float], None]
-Resample = Callable[[PRNGKeyArray], dict]
+Resample = Callable[[PRNGKeyArray], Samples]
 
 
 def starts(problem: Problem, random: np.random.Generator) -> Float[Array, "start parameter"]:
-    """The given cuts, and others: each parameter shifted, knots together and a little one by one."""
+    """The given cuts, each threshold moved to where it alone takes a small share of the signal.
+
+    A threshold where no events lie has no slope, and would stay where it is. Knots move together. The share
+    is one for all in the first start, and random for each threshold in the others.
+    """
     settings, vector = problem.settings, problem.vector
+    shares = np.full((settings.n_starts, len(vector.groups)), _FIRST_SHARE)
+    low, high = np.log(settings.start_shares)
+    shares[1:] = np.exp(random.uniform(low, high, shares[1:].shape))
+    table = problem.tuning.table
+    signal = {c: v[table.is_signal] for c, v in table.columns.items()}
+    margins = side_margins(vector.rebuild(vector.origin), signal)
+    outwards = [-1.0 if side == "low" else 1.0 for cut in problem.cuts for side in cut.sides]
     out = np.zeros((settings.n_starts, len(vector)))
-    for start in out[1:]:
-        for first, size in vector.groups:
-            start[first : first + size] = settings.start_spread * (
-                random.normal() + (0.2 * random.normal(size=size) if size > 1 else 0.0)
-            )
+    for margin, sign, share, (first, size) in zip(margins, outwards, shares.T, vector.groups, strict=True):
+        known = np.isfinite(margin) & (np.abs(margin) < NO_MARGIN) & (table.weight[table.is_signal] > 0)
+        if known.any():
+            spare = weighted_quantiles(margin[known], table.weight[table.is_signal][known], share)
+            knots = slice(first, first + size)
+            out[:, knots] = -sign * spare[:, None] / vector.scale[knots]
     return jax.vmap(vector.project)(jnp.asarray(out, jnp.float32))
 
 
@@ -51,10 +67,11 @@ def climb(
     begin: float,
     *,
     limited: bool,
+    part: Part | None = None,
     resample: Resample | None = None,
     on_step: OnStep | None = None,
 ) -> Trajectory:
-    """Every look on the way up.
+    """Every look on the way up, from one start after the other.
 
     Args:
         key: of what is resampled.
@@ -62,47 +79,74 @@ def climb(
         vectors: starts.
         begin: CPU time when tuning began [s].
         limited: whether the constraints push; bounds always hold.
+        part: events that steps are taken on; those to tune on if not given.
         resample: makes new events for the steps at every look.
         on_step: called with step, steps in all and the best hard figure.
     """
-    settings, n = problem.settings, problem.settings.n_steps
-    rate = optax.cosine_decay_schedule(settings.learning_rate, n, alpha=0.01)
+    n = problem.settings.n_steps
+    rate = optax.cosine_decay_schedule(problem.settings.learning_rate, n, alpha=0.01)
     # beside limits Adam forgets sooner how steep the way was: a push of the past would keep later steps small
     adam = optax.adam(rate, b2=_MEMORY) if limited else optax.adam(rate)
-    block = _make_block(problem, adam, limited=limited)
-    states = jax.vmap(adam.init)(vectors)
+    part = problem.tuning if part is None else part
+    block = _make_block(problem, part, adam, limited=limited)
+
+    def from_one(number: int, vector: Array) -> list[dict]:
+        def told(step: int, best: float) -> None:
+            if on_step is not None:
+                on_step(number * n + step, len(vectors) * n, best)
+
+        states = adam.init(vector)
+        return _looks(
+            key, problem, part, vector, states, block, begin, limited=limited, resample=resample, told=told
+        )
+
+    return _stacked([from_one(number, vector) for number, vector in enumerate(vectors)])
+
+
+def _looks(key, problem, part, vector, state, block, begin, *, limited, resample, told) -> list[dict]:
+    """Of one start: a look, some steps, and so on."""
+    settings, n = problem.settings, problem.settings.n_steps
     n_limits = len(limits.limits_of(problem.constraints)) if limited else 0
-    multipliers = jnp.zeros((len(vectors), n_limits))
+    carry = (vector, state, jnp.zeros(n_limits))
     looks: list[dict] = []
-    soft: list[np.ndarray] = []  # of every step
+    soft: list[float] = []  # of every step
     step, best, best_step = 0, -np.inf, 0
     while True:
-        looks.append(_look(problem, vectors, step, begin))
-        recent = np.mean([look["validation"] for look in looks[-3:]], axis=0)
-        if limited:
-            recent = np.where(looks[-1]["obeyed"], recent, -np.inf)
-        now = float(np.nanmax(recent))
-        if now > best or step < LATE * n:
-            best, best_step = max(now, best) if step >= LATE * n else now, step
-        if on_step is not None:
-            on_step(step, n, best)
+        looks.append(_look(problem, part, carry[0], step, begin))
+        recent = float(np.mean([look["validation"] for look in looks[-3:]]))
+        if (limited and not looks[-1]["obeyed"]) or np.isnan(recent):
+            recent = -np.inf
+        if recent > best or step < LATE * n:
+            best, best_step = (max(recent, best) if step >= LATE * n else recent), step
+        told(step, best)
         if step >= n or step - best_step >= settings.patience:
             break
         if resample is not None and step > 0:
             problem.renew(resample(jax.random.fold_in(key, step)))
         steps = jnp.arange(step, min(step + settings.steps_per_check, n), dtype=jnp.float32)
-        carry = (vectors, states, multipliers)
-        vectors, states, multipliers, figures = block(carry, steps, problem.tuning.arrays)
-        soft += list(np.asarray(figures).T)
+        carry, figures = block(carry, steps, part.arrays)
+        soft += np.asarray(figures).tolist()
         step += len(steps)
-    track = {name: np.stack([look[name] for look in looks]) for name in looks[0]}
-    track["soft"] = np.stack([soft[min(look["step"], step - 1)] for look in looks])
-    return Trajectory(**track)
+    for look in looks:
+        look["soft"] = np.asarray(soft[min(int(look["step"]), step - 1)])
+    return looks
 
 
-def _make_block(problem: Problem, adam: optax.GradientTransformation, *, limited: bool) -> Callable:
-    """Some Adam steps from each start, compiled; multipliers of the constraints move with them."""
-    settings, part, vector = problem.settings, problem.tuning, problem.vector
+def _stacked(runs: list[list[dict]]) -> Trajectory:
+    """Of all starts; one that ended early stays where it was."""
+    longest = max(runs, key=len)
+    padded = [looks + [looks[-1]] * (len(longest) - len(looks)) for looks in runs]
+    track = {name: np.stack([[look[name] for look in looks] for looks in padded], 1) for name in longest[0]}
+    track["step"] = np.array([look["step"] for look in longest])
+    track["softness"] = np.stack([look["softness"] for look in longest])
+    return Trajectory(**track, n_steps=np.array([int(looks[-1]["step"]) for looks in runs]))
+
+
+def _make_block(
+    problem: Problem, part: Part, adam: optax.GradientTransformation, *, limited: bool
+) -> Callable:
+    """Some Adam steps, compiled; multipliers of the constraints move with them."""
+    settings, vector = problem.settings, problem.vector
     penalised, scale = problem.evaluator.objective.penalise, _scale(problem)
     asked = limits.limits_of(problem.constraints) if limited else []
     equal = np.array([isinstance(c, limits.Efficiency) for c in asked], bool)
@@ -132,7 +176,7 @@ def _make_block(problem: Problem, adam: optax.GradientTransformation, *, limited
             value = value + push @ log_excesses(figure.kept)
         return value, (figure.value, excesses)
 
-    def from_one_start(carry, steps, arrays):
+    def block(carry, steps, arrays):
         def step(carry, number):
             v, state, multiplier = carry
             gradient, (figure, excesses) = jax.grad(loss, has_aux=True)(
@@ -143,13 +187,9 @@ def _make_block(problem: Problem, adam: optax.GradientTransformation, *, limited
             v = vector.project(jnp.asarray(optax.apply_updates(v, update)))
             return (v, state, moved(multiplier, excesses)), figure
 
-        (v, state, multiplier), figures = jax.lax.scan(step, carry, steps)
-        return v, state, multiplier, figures
+        return jax.lax.scan(step, carry, steps)
 
-    # one start after the other: side by side they would only need more memory
-    return jax.jit(
-        lambda carry, steps, arrays: jax.lax.map(lambda one: from_one_start(one, steps, arrays), carry)
-    )
+    return jax.jit(block)
 
 
 def _scale(problem: Problem) -> float:
@@ -158,16 +198,15 @@ def _scale(problem: Problem) -> float:
     return given if np.isfinite(given) and given > 1e-3 else 1.0
 
 
-def _look(problem: Problem, vectors, step: int, begin: float) -> dict:
-    tuning = [problem.hard(v, problem.tuning) for v in vectors]
-    chosen = [problem.hard(v, problem.validation) for v in vectors]
+def _look(problem: Problem, part: Part, vector: Array, step: int, begin: float) -> dict:
+    tuning, chosen = (problem.hard(vector, where) for where in (part, problem.validation))
     return {
         "step": np.asarray(step),
         "softness": np.asarray(problem.softness(min(step, problem.settings.n_steps - 1))),
-        "hard": np.array([figure.value for figure in tuning]),
-        "validation": np.array([figure.value for figure in chosen]),
-        "efficiency": np.array([problem.efficiency(figure.kept, problem.validation) for figure in chosen]),
-        "obeyed": np.array([problem.obeyed(figure.kept, problem.validation) for figure in chosen]),
-        "values": np.asarray(problem.vector.values(vectors)),
+        "hard": np.asarray(tuning.value),
+        "validation": np.asarray(chosen.value),
+        "efficiency": np.asarray(problem.efficiency(chosen.kept, problem.validation)),
+        "obeyed": np.asarray(problem.obeyed(chosen.kept, problem.validation)),
+        "values": np.asarray(problem.vector.values(vector)),
         "cpu_s": np.asarray(time.process_time() - begin),
     }

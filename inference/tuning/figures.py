@@ -79,6 +79,10 @@ class Evaluator:
         whole = kept if arrays.bin is None else self.by_class(passed * arrays.weight, None, sizes)
         return Figure(self.objective(counts), jnp.stack([k[0] for k in whole]))
 
+    def of_probability(self, passed: Array, arrays: Arrays, sizes: Sequence[int]) -> Figure:
+        """Of events that each pass with a probability, without penalty. Gradient: exact."""
+        return self._figure(passed, arrays, sizes, (0.0,) * len(self.names), (), penalised=False)
+
     def shifts(self, cuts: CutSet, arrays: Arrays, sizes, softness) -> list[Array]:
         """Change of the background with each nuisance parameter, through the soft acceptance."""
         out = []

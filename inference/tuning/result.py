@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from dmsim.selection import CutSet
 from inference.tuning.figures import Interval
@@ -16,11 +16,11 @@ class Settings:
 
     Attributes:
         n_steps: Adam steps of each start, >= 1.
-        n_starts: the given cuts and n_starts - 1 others around them, >= 1.
+        n_starts: one whose thresholds each take 3 % of the signal, and others at random, >= 1.
         softness: the first in spreads of the signal in each cut's own variable, the last in those of the
             class that is narrowest in it, > 0; geometric between.
         learning_rate: first size of a step in the same spreads, > 0; a cosine takes it to 1 %.
-        start_spread: standard deviation of the other starts around the given one, in the same spreads, >= 0.
+        start_shares: least and greatest share of the signal that a threshold of the others takes, > 0, < 1.
         smoothness: times the curves' roughness in spreads of the signal (`CutSet.roughness`), taken off the
             figure over its first value, >= 0.
         fractions: of the events to tune on, to choose on, and to quote on; the last is not divided off where
@@ -28,18 +28,21 @@ class Settings:
         steps_per_check: between two looks at hard cuts on the events to choose on, >= 1.
         patience: steps without a better hard figure after which tuning stops, in its last quarter. Cuts of
             earlier looks are not chosen: their softness still shifts them.
+        again_on_all: whether the best start is climbed from once more, on the events to tune and to choose on
+            together; not where events are made anew for the steps.
         n_bootstrap: draws behind each interval, > 1.
     """
 
-    n_steps: int = 300
-    n_starts: int = 4
-    softness: tuple[float, float] = (0.4, 0.015)
-    learning_rate: float = 0.1
-    start_spread: float = 0.5
+    n_steps: int = 100
+    n_starts: int = 2
+    softness: tuple[float, float] = (0.4, 0.03)
+    learning_rate: float = 0.2
+    start_shares: tuple[float, float] = (0.005, 0.2)
     smoothness: float = 1e-5
     fractions: tuple[float, float, float] = (0.5, 0.25, 0.25)
-    steps_per_check: int = 10
-    patience: int = 40
+    steps_per_check: int = 5
+    patience: int = 15
+    again_on_all: bool = True
     n_bootstrap: int = 200
 
     def __post_init__(self):
@@ -52,10 +55,10 @@ class Settings:
             raise ValueError(f"softness {self.softness} must fall from the first to the last, both above 0")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}: must be above 0")
-        if self.start_spread < 0 or self.smoothness < 0:
-            raise ValueError(
-                f"start_spread {self.start_spread} and smoothness {self.smoothness} must not be negative"
-            )
+        if not 0 < self.start_shares[0] <= self.start_shares[1] < 1:
+            raise ValueError(f"start_shares {self.start_shares} must not fall, and lie between 0 and 1")
+        if self.smoothness < 0:
+            raise ValueError(f"smoothness is {self.smoothness}: must not be negative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Trajectory:
     efficiency: Float[np.ndarray, "look start"]  # hard, of all signal, on the events to choose on
     obeyed: Bool[np.ndarray, "look start"]  # constraints, on the events to choose on
     values: Float[np.ndarray, "look start parameter"]
-    cpu_s: Float[np.ndarray, "look"]  # since tuning began
+    cpu_s: Float[np.ndarray, "look start"]  # since tuning began
+    n_steps: Int[np.ndarray, "start"]  # taken; one that ended early repeats its last look
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +125,7 @@ class TunedCuts:
     verdicts: tuple[Verdict, ...]  # one a constraint, but bounds
     trajectory: Trajectory  # of the climb that the cuts were chosen from
     trajectory_without_limits: Trajectory | None  # where they broke a limit and a second climb followed
+    trajectory_on_all: Trajectory | None  # of the last climb, on the events to tune and to choose on
     n_gradients: int  # evaluations of the gradient on the events tuned on
     n_hard: int  # evaluations of hard cuts
     cpu_s: float

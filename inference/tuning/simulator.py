@@ -2,7 +2,8 @@
 
 `resimulate(key, parameters)` makes the samples anew for values of some detector parameters, differentiably
 and with the same random numbers for the same key; `areas_simulator` makes such a function of
-`dmsim.simulate_areas`.
+`dmsim.simulate_areas`. Where the last stage before a cut's variable is a normal distribution, `last_stage`
+names the column of its standard deviation: the hard cut's expected acceptance needs no softness.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from dmsim.records import Deposits
 from dmsim.selection import CutSet
 from dmsim.selection.quantities import quantity
 from inference.parameters import get_leaf, resolve, set_leaf
+from inference.tuning import last_stage as last_stages
 from inference.tuning.figures import Arrays, Evaluator
 from inference.tuning.objective import Objective
 from inference.tuning.samples import Sample, Samples
@@ -38,6 +40,7 @@ def areas_simulator(
     signal: str,
     min_s1_pe: float = 0.0,
     min_s2_pe: float = 0.0,
+    before_s1_charge: bool = False,
 ) -> Resimulate:
     """A `resimulate` on areas: the same deposits, seen by detectors of other parameters.
 
@@ -51,17 +54,23 @@ def areas_simulator(
         signal: which class is the signal.
         min_s1_pe: least S1 [PE], >= 0.
         min_s2_pe: least S2 [PE], >= 0.
+        before_s1_charge: S1s without the spread of the photoelectrons' charges, which is their last stage,
+            and its standard deviation in the columns `s1_sigma_pe` and `cs1_sigma_pe`, for `last_stage`.
+            No least S1 then: it would cut on the mean.
 
     Returns:
         A function of a key and of parameters named as in `inference.parameters`.
 
     Raises:
-        ValueError: if the signal is none of the classes, or a class has no expectation.
+        ValueError: if the signal is none of the classes, a class has no expectation, or there is a least S1
+            without the charges' spread.
 
     Gradient: of `resimulate`, as `dmsim.simulate_areas`; none through the least areas.
     """
     if signal not in deposits or set(expected) != set(deposits):
         raise ValueError(f"signal {signal!r}, expected {sorted(expected)}: classes are {sorted(deposits)}")
+    if before_s1_charge and min_s1_pe > 0:
+        raise ValueError(f"min_s1_pe is {min_s1_pe} PE: must be 0 before the charges' spread; cut on the S1")
 
     def resimulate(key: PRNGKeyArray, parameters: Parameters) -> Samples:
         moved = detector
@@ -70,8 +79,10 @@ def areas_simulator(
         out = {}
         for number, (name, of) in enumerate(deposits.items()):
             areas = dmsim.simulate_areas(jax.random.fold_in(key, number), moved, of, calibration=detector)
-            seen = (areas.s1_pe > min_s1_pe) & (areas.s2_pe > min_s2_pe)
             columns = {c: getattr(areas, c) for c in _COLUMNS}
+            if before_s1_charge:
+                columns |= last_stages.before_s1_charge(jax.random.fold_in(key, number), moved, of, areas)
+            seen = (columns["s1_pe"] > min_s1_pe) & (columns["s2_pe"] > min_s2_pe)
             weight: Any = jnp.where(seen, areas.s1_acceptance, 0.0)
             out[name] = Sample(columns, expected[name], name == signal, weight)
         return out
@@ -145,6 +156,7 @@ def soft_figure(
     objective: Objective,
     *,
     softness: float = 0.1,
+    last_stage: Mapping[str, str] | None = None,
 ) -> tuple[Vector, Callable[[Array, Parameters], Float[Array, ""]]]:
     """A figure of soft cuts as a function of thresholds and detector parameters.
 
@@ -157,18 +169,26 @@ def soft_figure(
         resimulate: makes the events.
         parameters: where softness and expectations are taken.
         objective: the figure; without penalty here.
-        softness: in spreads of the signal in each cut's own variable, > 0.
+        softness: in spreads of the signal in each cut's own variable, > 0; of the cuts not in `last_stage`.
+        last_stage: name of a cut -> column with the standard deviation, > 0, of the normal distribution that
+            its variable is still to be smeared with; the events' variable is the mean then. Such a cut is
+            read hard, and counts with the probability that an event passes.
 
     Returns:
         The names and values of the thresholds, and `figure(thresholds, parameters)`.
 
     Raises:
-        ValueError: for a softness that is not positive.
+        ValueError: for a softness that is not positive, or a last stage of no cut, or of a variable that
+            another cut reads as well.
 
-    Gradient: of the figure exact in thresholds; in parameters as `resimulate`.
+    Gradient: of the figure exact in thresholds; in parameters as `resimulate`. With all cuts in `last_stage`
+        it is that of hard cuts, averaged over the last stage.
+    Source: Fu & Hu, "Conditional Monte Carlo" (1997), chapter 1.
     """
     if not softness > 0:
         raise ValueError(f"softness is {softness}: must be above 0 spreads of the signal")
+    sigmas = dict(last_stage or {})
+    last_stages.check(cuts, sigmas)
     nominal = resimulate(key, _floats(parameters))
     names, signal = tuple(nominal), tuple(s.signal for s in nominal.values())
     totals = {name: float(jnp.sum(_weights(s))) for name, s in nominal.items()}
@@ -185,7 +205,7 @@ def soft_figure(
         weights, sizes = [], []
         for name, sample in resimulate(key, values).items():
             kept = cuts.reduce(sample.columns)
-            for c in objective.columns:
+            for c in (*objective.columns, *sigmas.values()):
                 kept[c] = quantity(c, sample.columns)
             for c, v in kept.items():
                 # what is not defined is of events without weight, and must not reach the gradient
@@ -194,8 +214,8 @@ def soft_figure(
             sizes.append(len(weights[-1]))
         joined = {c: jnp.concatenate(parts) for c, parts in columns.items()}
         arrays = Arrays(joined, jnp.concatenate(weights), _bins(objective, joined), {})
-        made, floor = vector.rebuild(thresholds), (0.0,) * len(names)
-        return evaluator.soft(made, arrays, tuple(sizes), floor, side_softness, penalised=False).value
+        passed = last_stages.probability(vector.rebuild(thresholds), joined, side_softness, sigmas)
+        return evaluator.of_probability(passed, arrays, sizes).value
 
     return vector, figure
 
@@ -208,6 +228,7 @@ def figure_and_gradient(
     objective: Objective,
     *,
     softness: float = 0.1,
+    last_stage: Mapping[str, str] | None = None,
 ) -> tuple[float, dict[str, float], dict[str, float]]:
     """A figure of soft cuts on simulated events, and its slopes in thresholds and detector parameters.
 
@@ -217,18 +238,22 @@ def figure_and_gradient(
         resimulate: makes the events.
         parameters: where.
         objective: the figure; without penalty here.
-        softness: in spreads of the signal in each cut's own variable, > 0.
+        softness: in spreads of the signal in each cut's own variable, > 0; of the cuts not in `last_stage`.
+        last_stage: name of a cut -> column with the standard deviation, > 0, of the normal distribution that
+            its variable is still to be smeared with; the events' variable is the mean then. Such a cut is
+            read hard, and counts with the probability that an event passes.
 
     Returns:
         The figure; its derivative with each threshold, by `cut.side` (with [i] for knots), and with each
         parameter.
 
     Raises:
-        ValueError: for a softness that is not positive.
+        ValueError: as `soft_figure`.
 
     Gradient: as `soft_figure`.
     """
-    vector, figure = soft_figure(key, cuts, resimulate, parameters, objective, softness=softness)
+    ways: Any = {"softness": softness, "last_stage": last_stage}
+    vector, figure = soft_figure(key, cuts, resimulate, parameters, objective, **ways)
     at, start = _floats(parameters), jnp.asarray(vector.origin, float)
     value, (slopes, moves) = jax.value_and_grad(figure, argnums=(0, 1))(start, at)
     of_thresholds = dict(zip(vector.names, np.asarray(slopes, float).tolist(), strict=True))

@@ -2,8 +2,9 @@
 
 Every margin is measured in spreads of the signal; a log-sigmoid a side makes it a probability. The softness
 falls geometrically while Adam's steps decay, so that the figure that is climbed turns into that of hard cuts.
-Several starts run. What is handed back is chosen by the hard figure on events that no step has seen, brought
-to what the constraints ask for by bisection on hard cuts, and judged on events that no choice has seen.
+Several starts run. The best is chosen by the hard figure on events that no step has seen, and climbed from
+once more on these events as well. Bisection on hard cuts brings them to what the constraints ask for. They
+are judged on events that no step and no choice has seen.
 """
 
 import time
@@ -67,23 +68,45 @@ def tune(
     problem = Problem(random, cuts, samples, objective, constraints, settings, held_out)
     first = starts(problem, random)
     climbs, best, moved = [], jnp.zeros(len(problem.vector)), 0.0
-    ways = {"begin": begin, "resample": resample, "on_step": on_step}
+    start = first[0]  # of the best
+    ways = {"begin": begin, "on_step": on_step}
     if not any(isinstance(c, Efficiency) for c in problem.constraints):
-        climbs.append(climb(key, problem, first, limited=False, **ways))
-        best = _by_figure(problem, climbs[0])[0]
-    if not (climbs and problem.obeys(best)):
+        climbs.append(climb(key, problem, first, limited=False, resample=resample, **ways))
+        ranked, of_start = _by_figure(problem, climbs[0])
+        best, start = ranked[0], first[of_start[0]]
+    limited = not (climbs and problem.obeys(best))
+    if limited:
         # limits that the free optimum obeys anyway never get here: they change nothing
-        climbs.append(climb(key, problem, first.at[0].set(best), limited=True, **ways))
+        first = first.at[0].set(best) if climbs else first
+        climbs.append(climb(key, problem, first, limited=True, resample=resample, **ways))
         best, moved = _obeying(problem, climbs[-1], best)
-    return _judge(random, problem, best, climbs, moved, begin)
+        start = best
+    again = None
+    if settings.again_on_all and resample is None:
+        again = climb(key, problem, start[None], limited=limited, part=problem.both, **ways)
+        best, moved = _better(problem, again, best, moved, limited=limited)
+    return _judge(random, problem, best, climbs, again, moved, begin)
 
 
-def _by_figure(problem: Problem, looks: Trajectory) -> Array:
-    """Vectors of all looks, the best hard figure on the events to choose on first."""
+def _better(
+    problem: Problem, looks: Trajectory, best: Array, moved: float, *, limited: bool
+) -> tuple[Array, float]:
+    """The end of the climb on all events, if it obeys and has the better hard figure there; else the best."""
+    end = problem.vector.of_values(looks.values[-1, 0])
+    restored = restore(problem, end) if limited else end
+    figure, before = (float(problem.hard(v, problem.both).value) for v in (restored, best))
+    if not (figure > before and problem.obeys(restored)):
+        return best, moved
+    return restored, float(jnp.max(jnp.abs(restored - end)))
+
+
+def _by_figure(problem: Problem, looks: Trajectory) -> tuple[Array, np.ndarray]:
+    """Vectors of all looks, the best hard figure on the events to choose on first; and the start of each."""
     vectors = problem.vector.of_values(looks.values.reshape(-1, len(problem.vector)))  # by look, then start
     figures = _smoothed(np.nan_to_num(looks.validation, nan=-np.inf, posinf=-np.inf))
     figures[looks.step < LATE * problem.settings.n_steps] = -np.inf
-    return vectors[np.argsort(-figures.reshape(-1), kind="stable")]
+    order = np.argsort(-figures.reshape(-1), kind="stable")
+    return vectors[order], order % figures.shape[1]
 
 
 def _obeying(problem: Problem, looks: Trajectory, free: Array) -> tuple[Array, float]:
@@ -93,7 +116,7 @@ def _obeying(problem: Problem, looks: Trajectory, free: Array) -> tuple[Array, f
         ValueError: if none can be.
     """
     ends = problem.vector.of_values(looks.values[-1])
-    tried = [jnp.zeros_like(free), free, *ends, *_by_figure(problem, looks)[:_N_RESTORED]]
+    tried = [jnp.zeros_like(free), free, *ends, *_by_figure(problem, looks)[0][:_N_RESTORED]]
     tried = list({tuple(v.tolist()): v for v in tried}.values())
     restored = [restore(problem, v) for v in tried]
     obeys = np.array([problem.obeys(v) for v in restored])
@@ -116,7 +139,7 @@ def _smoothed(figures: np.ndarray) -> np.ndarray:
     return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
 
 
-def _judge(random, problem: Problem, best: Array, climbs: list[Trajectory], moved: float, begin) -> TunedCuts:
+def _judge(random, problem: Problem, best: Array, climbs, again, moved: float, begin) -> TunedCuts:
     """Figures on the held-out events, and the choice between tuned and given cuts."""
     part, settings = problem.held_out, problem.settings
     given = jnp.zeros_like(best)
@@ -177,7 +200,8 @@ def _judge(random, problem: Problem, best: Array, climbs: list[Trajectory], move
         verdicts=judged,
         trajectory=climbs[-1],
         trajectory_without_limits=climbs[0] if len(climbs) > 1 else None,
-        n_gradients=sum(int(c.step[-1]) * c.values.shape[1] for c in climbs),
+        trajectory_on_all=again,
+        n_gradients=sum(int(c.n_steps.sum()) for c in [*climbs, *([] if again is None else [again])]),
         n_hard=problem.n_hard,
         cpu_s=time.process_time() - begin,
         settings=settings,

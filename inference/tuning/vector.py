@@ -14,7 +14,9 @@ from dmsim.selection.arrays import namespace
 
 Cuts = CutSet | Sequence[AbstractCut]
 
-_FAR = 1e9  # margin of an event whose variable is not defined, where the cut says that it passes or fails
+NO_MARGIN = (
+    1e9  # margin of an event whose variable is not defined, where the cut says that it passes or fails
+)
 
 
 def side_margins(cuts: CutSet, columns: Mapping[str, Any]) -> list[Any]:
@@ -23,7 +25,7 @@ def side_margins(cuts: CutSet, columns: Mapping[str, Any]) -> list[Any]:
     for cut in cuts:
         for margin in cut.margins(columns):
             if cut.missing != "refuse":
-                absent = _FAR if cut.missing == "pass" else -_FAR
+                absent = NO_MARGIN if cut.missing == "pass" else -NO_MARGIN
                 xp = namespace(margin)
                 margin = xp.where(xp.isnan(margin), absent, margin)  # noqa: PLW2901
             out.append(margin)
