@@ -7,6 +7,7 @@ from inference.estimators.fmpe import FMPE
 from inference.estimators.nle import NLE
 from inference.estimators.npe import NPE
 from inference.estimators.nre import NRE
+from inference.estimators.parquet import draw_parquet, iterate_cached, read_cached, write_cached
 from inference.estimators.posterior import AbstractPosterior, DirectPosterior
 from inference.estimators.sampled import SampledPosterior
 from inference.estimators.sequential import Round, fit_truncated
@@ -28,7 +29,11 @@ __all__ = [
     "Loaded",
     "Round",
     "SampledPosterior",
+    "draw_parquet",
     "fit_truncated",
+    "iterate_cached",
     "load_posterior",
+    "read_cached",
     "save_posterior",
+    "write_cached",
 ]

@@ -1,5 +1,7 @@
 """Embeddings: dead sensors and empty places do not count, order does not, and all have finite gradients."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,10 @@ CASES = {
     ),
     "waveform": (embeddings.Waveform(width=4, n_out=6), {"": (30,)}),
     "event_set": (embeddings.EventSet("events", "valid", width=8), {"events": (7, 3), "valid": (7,)}),
+    "attention_set": (
+        embeddings.AttentionSet("events", "valid", width=8, n_heads=2, n_inducing=3, n_seeds=2),
+        {"events": (7, 3), "valid": (7,)},
+    ),
 }
 
 
@@ -40,10 +46,10 @@ def test_batch_is_loop_and_gradients_are_finite(name):
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *events)
     together = eqx.filter_jit(lambda net, x: jax.vmap(net)(x))(net, stacked)
     np.testing.assert_allclose(together, jnp.stack([one(net, x) for x in events]), rtol=1e-4, atol=1e-5)
-    slope = eqx.filter_jit(eqx.filter_grad(lambda net, x: jnp.sum(net(x) ** 2)))
+    slope = eqx.filter_jit(eqx.filter_grad(lambda both: jnp.sum(both[0](both[1]) ** 2)))
     nothing = jax.tree.map(jnp.zeros_like, events[0])
     for x in (events[0], nothing):
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope(net, x)))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope((net, x))))
 
 
 def test_a_dead_sensor_gives_nothing():
@@ -64,8 +70,9 @@ def test_sensors_that_never_work():
     np.testing.assert_array_equal(dead(pe), dead(pe.at[0].set(50.0)))
 
 
-def test_order_and_empty_places_of_a_set_do_not_matter():
-    description, shapes = CASES["event_set"]
+@pytest.mark.parametrize("name", ["event_set", "attention_set"])
+def test_order_and_empty_places_of_a_set_do_not_matter(name):
+    description, shapes = CASES[name]
     net = description.build(jax.random.key(0), shapes)
     events = jax.random.normal(jax.random.key(1), (7, 3))
     valid = jnp.arange(7) < 4
@@ -74,11 +81,33 @@ def test_order_and_empty_places_of_a_set_do_not_matter():
     np.testing.assert_allclose(net({"events": events[order], "valid": valid[order]}), base, atol=1e-5)
     np.testing.assert_array_equal(net({"events": events.at[5].set(jnp.nan), "valid": valid}), base)
     assert np.abs(net({"events": events, "valid": jnp.arange(7) < 5}) - base).max() > 1e-4
+    # must-fail twin: the same events, each twice, are another set, though every mean is the same
+    twice = {"events": jnp.concatenate([events, events]), "valid": jnp.concatenate([valid, valid])}
+    assert np.abs(net(twice) - base).max() > 1e-4
+    # an empty place has no gradient, whatever stands in it
+    slope = jax.grad(lambda events: jnp.sum(net({"events": events, "valid": valid}) ** 2))(events)
+    np.testing.assert_array_equal(slope[4:], 0.0)
+    assert np.all(np.abs(slope[:4]).max(axis=1) > 0)
+
+
+@pytest.mark.parametrize("name", ["event_set", "attention_set"])
+def test_a_set_in_other_units_is_the_same(name):
+    description, shapes = CASES[name]
+    scaled = dataclasses.replace(description, centre=(1.0, 2.0, 3.0), scale=(10.0, 0.1, 5.0))
+    events, valid = jax.random.normal(jax.random.key(1), (7, 3)), jnp.arange(7) < 4
+    moved = events * jnp.array([10.0, 0.1, 5.0]) + jnp.array([1.0, 2.0, 3.0])
+    one, other = (d.build(jax.random.key(0), shapes) for d in (description, scaled))
+    expected = one({"events": events, "valid": valid})
+    np.testing.assert_allclose(other({"events": moved, "valid": valid}), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("description", "shapes", "message"),
     [
+        (embeddings.EventSet(centre=(1.0,)), {"": (7, 3)}, "centre has 1 numbers for 3 features"),
+        (embeddings.EventSet(scale=(1.0, 0.0, 1.0)), {"": (7, 3)}, "each must be above 0"),
+        (embeddings.AttentionSet(width=9, n_heads=2), {"": (7, 3)}, "must be a multiple of n_heads"),
+        (embeddings.AttentionSet("events"), {"": (7, 3)}, "event set"),
         (embeddings.HitPattern(RING), {"": (11,)}, "12 positions"),
         (embeddings.Waveform(), {"": (2, 3, 4)}, "waveform"),
         (embeddings.EventSet("events"), {"": (7, 3)}, "event set"),
