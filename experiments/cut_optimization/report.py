@@ -16,6 +16,7 @@ ORDER = (
     "TPE",
     "CMA-ES",
     "gradient",
+    "gradient, 2 starts",
     "boosted trees",
 )
 SEARCHES = ("scan converged", "TPE", "CMA-ES")

@@ -152,12 +152,20 @@ def tpe(
 
 
 def cma_es(
-    figure: HardFigure, low: np.ndarray, high: np.ndarray, *, tolerance: float, most_cpu_s: float, seed: int
+    figure: HardFigure,
+    first: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    *,
+    tolerance: float,
+    most_cpu_s: float,
+    seed: int,
 ) -> Search:
-    """CMA-ES in spreads of the signal, from the given cuts, with the usual population, until it ends itself.
+    """CMA-ES in spreads of the signal, with the usual population, until it ends itself.
 
     Args:
         figure: to maximise.
+        first: thresholds to start from.
         low: least thresholds.
         high: greatest thresholds.
         tolerance: its `tolfun`, on the figure.
@@ -169,14 +177,14 @@ def cma_es(
     vector = figure.vector
     bounds = [((end - vector.origin) / vector.scale).tolist() for end in (low, high)]
     options = {"bounds": bounds, "seed": seed, "verbose": -9, "tolfun": tolerance}
-    start = np.zeros(len(vector))
+    start = (first - vector.origin) / vector.scale
     # no start on the border, where its transformation has no slope
     start = np.clip(start, np.array(bounds[0]) + 1e-3, np.array(bounds[1]) - 1e-3)
     search = cma.CMAEvolutionStrategy(start, 0.5, options)
     while not search.stop() and figure.cpu_s < most_cpu_s:
         asked = search.ask()
         search.tell(asked, [-figure(vector.origin + vector.scale * np.asarray(u)) for u in asked])
-    return figure.result(", ".join(search.stop()) or "time")
+    return figure.result(", ".join(search.stop() or {}) or "time")
 
 
 def trees(

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,21 @@ import dmsim
 from dmsim.selection.merit import asimov_significance
 from inference.tuning import Objective, Settings, tune
 from inference.tuning.acceptance import hard
+from inference.tuning.climb import starts
 from inference.tuning.figures import bootstrap
 from inference.tuning.problem import Part, Problem
-from inference.tuning.samples import join
+from inference.tuning.samples import Samples, join
 from inference.tuning.vector import side_margins
 
 HERE = Path(__file__).parent
+_CURVES = 30  # parameters: trees are set beside the largest set alone
 
 
 class Judge:
     """Held-out figures of a selection: as simulated, and with other detectors."""
 
-    def __init__(self, problem: Problem, tests: dict[str, Part], seed: int, n_draws: int):
-        self.problem, self.tests, self.seed, self.n_draws = problem, tests, seed, n_draws
+    def __init__(self, problem: Problem, tests: dict[str, Part], data: Samples, seed: int, n_draws: int):
+        self.problem, self.tests, self.data, self.seed, self.n_draws = problem, tests, data, seed, n_draws
 
     def row(self, passes, **facts: Any) -> dict[str, Any]:
         """The numbers of one method; `passes(table)` says which events it selects."""
@@ -67,11 +70,11 @@ def compare(
     config: dict[str, Any],
     seed: int,
     *,
-    settings: Settings,
-    only: list[str] | None = None,
-    known: dict[str, Any] | None = None,
+    settings: dict[str, Settings],
+    sets: list[str],
+    known: dict[str, Any],
 ) -> dict[str, dict[str, Any]]:
-    """All methods on one seed's events: set -> method -> numbers. Only the gradient if others are known."""
+    """Methods that are not known yet, on one seed's events: set -> method -> numbers."""
     detector = dmsim.load_detector(config["detector"])
     expected, n = config["expected"], config["n_test"]
     data = samples.make(seed, config["n_tuning"], expected, detector, detector)
@@ -82,26 +85,24 @@ def compare(
     reference = samples.nuclear_recoils(7, detector)
     objective = Objective(asimov_significance, background_error=config["background_error"])
     out: dict[str, dict[str, Any]] = {}
-    for name, make in cut_sets.SETS.items():
-        if only is not None and name not in only:
-            continue
-        cuts = make(detector, reference)
+    for name in sets:
+        cuts = cut_sets.SETS[name](detector, reference)
         random = np.random.default_rng(seed)
-        problem = Problem(random, cuts, data, objective, (), settings, tests["nominal"])
+        problem = Problem(random, cuts, data, objective, (), Settings(), tests["nominal"])
         parts = {t: Part(join(s, problem.cuts), problem.evaluator) for t, s in tests.items()}
-        judge = Judge(problem, parts, seed, config["n_bootstrap"])
-        if known is not None:
-            row = _gradient(seed, problem, judge, data, tests["nominal"], known[name])
-            out[name] = known[name] | {"gradient": row}
-            continue
-        out[name] = _methods(config, name, seed, problem, judge, data, tests["nominal"])
+        judge = Judge(problem, parts, tests["nominal"], seed, config["n_bootstrap"])
+        rows = dict(known.get(name, {}))
+        for method, row in _methods(config["budget"], seed, problem, judge, data, rows, settings).items():
+            rows.setdefault(method, row())
+        out[name] = rows
         print(f"seed {seed}, {name}: " + ", ".join(f"{m} {r['figure']:.3f}" for m, r in out[name].items()))
         sys.stdout.flush()
     return out
 
 
-def _methods(config, name, seed, problem, judge, data, test) -> dict[str, Any]:
-    budget, vector = config["budget"], problem.vector
+def _methods(budget, seed, problem, judge, data, rows, settings) -> dict[str, Callable[[], dict[str, Any]]]:
+    """How each row that is missing is made; some use rows before them."""
+    vector = problem.vector
 
     def figure():
         return rivals.HardFigure(problem.evaluator, vector, problem.both.table)
@@ -119,32 +120,45 @@ def _methods(config, name, seed, problem, judge, data, test) -> dict[str, Any]:
             ended=search.ended,
         )
 
-    rows = {"none": judge.row(lambda table: np.ones(len(table), bool), evaluations=0, cpu_s=0.0)}
-    rows["defaults"] = judge.row(passes(vector.origin), evaluations=0, cpu_s=0.0)
-
     low, high = rivals.ranges(vector, problem.both.table)
-    share = np.linspace(0, 1, budget["scan_points"])
-    grid = [a + (b - a) * share for a, b in zip(low, high, strict=True)]
-    passes_done = list(rivals.scan(figure(), grid, passes=budget["scan_passes"]))
-    rows["scan once"], rows["scan converged"] = of_search(passes_done[0]), of_search(passes_done[-1])
-    rows["TPE"] = of_search(rivals.tpe(figure(), low, high, seed=seed, **budget["tpe"]))
-    rows["CMA-ES"] = of_search(rivals.cma_es(figure(), low, high, seed=seed, **budget["cma_es"]))
-    rows["gradient"] = _gradient(seed, problem, judge, data, test, rows)
-    if name == "curves":
-        parts = (part.table for part in (problem.tuning, problem.validation, problem.both))
-        select, cpu_s = rivals.trees(*parts, problem.evaluator)
-        rows["boosted trees"] = judge.row(select, evaluations=0, cpu_s=cpu_s)
-    return rows
+
+    def scan(n_passes):
+        share = np.linspace(0, 1, budget["scan_points"])
+        grid = [a + (b - a) * share for a, b in zip(low, high, strict=True)]
+        return of_search(list(rivals.scan(figure(), grid, passes=n_passes))[-1])
+
+    def trees():
+        tuning, validation, both = (p.table for p in (problem.tuning, problem.validation, problem.both))
+        select, cpu_s = rivals.trees(tuning, validation, both, problem.evaluator)
+        return judge.row(select, evaluations=0, cpu_s=cpu_s)
+
+    def by_gradient(chosen):
+        return lambda: _gradient(seed, problem, judge, data, rows["scan converged"], chosen)
+
+    start = vector.values(starts(problem, np.random.default_rng(seed))[0])
+    ways = {"low": low, "high": high, "seed": seed}
+    every: dict[str, Callable[[], dict[str, Any]]] = {
+        "none": lambda: judge.row(lambda table: np.ones(len(table), bool), evaluations=0, cpu_s=0.0),
+        "defaults": lambda: judge.row(passes(vector.origin), evaluations=0, cpu_s=0.0),
+        "scan once": lambda: scan(1),
+        "scan converged": lambda: scan(budget["scan_passes"]),
+        "TPE": lambda: of_search(rivals.tpe(figure(), **ways, **budget["tpe"])),
+        "CMA-ES": lambda: of_search(rivals.cma_es(figure(), np.asarray(start), **ways, **budget["cma_es"])),
+    }
+    every |= {method: by_gradient(chosen) for method, chosen in settings.items()}
+    if len(vector) > _CURVES:
+        every["boosted trees"] = trees
+    return {method: row for method, row in every.items() if method not in rows}
 
 
-def _gradient(seed, problem, judge, data, test, rows) -> dict[str, Any]:
+def _gradient(seed, problem, judge, data, scan, settings) -> dict[str, Any]:
     tuned = tune(
         jax.random.key(seed),
         problem.cuts,
         data,
         problem.evaluator.objective,
-        held_out=test,
-        settings=problem.settings,
+        held_out=judge.data,
+        settings=settings,
     )
     cuts = problem.vector.rebuild(tuned.values)
     row = judge.row(
@@ -155,7 +169,7 @@ def _gradient(seed, problem, judge, data, test, rows) -> dict[str, Any]:
         improved=tuned.improved,
         parameters=dict(zip(tuned.names, tuned.values.tolist(), strict=True)),
     )
-    return row | _reached(problem, tuned, rows["scan converged"])
+    return row | _reached(problem, tuned, scan)
 
 
 def _reached(problem, tuned, scan) -> dict[str, Any]:
@@ -196,11 +210,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--figure", type=Path, help="PNG to draw")
     parser.add_argument("--seeds", type=int, nargs="*", help="those of the configuration if not given")
     parser.add_argument("--sets", nargs="*", choices=list(cut_sets.SETS), help="all if not given")
-    parser.add_argument("--gradient-again", action="store_true", help="only it, where the others are known")
+    parser.add_argument("--again", nargs="*", default=[], metavar="METHOD", help="though it is known")
     parser.add_argument("--tiny", action="store_true", help="seconds: shows that it runs, and nothing else")
     args = parser.parse_args(arguments)
     config = tomllib.loads(args.config.read_text())
-    settings = Settings(**config["tuning"])
+    settings = {method: Settings(**given) for method, given in config["tuning"].items()}
     if args.tiny:
         config |= {"n_tuning": 400, "n_test": 800, "n_bootstrap": 20, "seeds": [1]}
         config["budget"] = {
@@ -209,16 +223,18 @@ def main(arguments: list[str] | None = None) -> int:
             "tpe": {"patience": 5, "most_cpu_s": 0.2},
             "cma_es": {"tolerance": 1e-4, "most_cpu_s": 0.2},
         }
-        settings = Settings(n_steps=20, n_starts=1, n_bootstrap=10)
+        settings = {"gradient": Settings(n_steps=20, n_starts=1, n_bootstrap=10)}
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds or config["seeds"]:
         path = args.out / f"seed_{seed}.json"
         done = json.loads(path.read_text()) if path.exists() else {}
-        again = args.gradient_again
-        wanted = [s for s in args.sets or cut_sets.SETS if (s in done) == again]
-        if wanted:
+        sets = args.sets or list(cut_sets.SETS)
+        known = {
+            name: {m: row for m, row in rows.items() if m not in args.again} for name, rows in done.items()
+        }
+        if any(set(settings) - set(known.get(name, {})) or args.again for name in sets):
             begin = time.process_time()
-            done |= compare(config, seed, settings=settings, only=wanted, known=done if again else None)
+            done |= compare(config, seed, settings=settings, sets=sets, known=known)
             path.write_text(json.dumps(done, indent=1) + "\n")
             print(f"seed {seed}: {time.process_time() - begin:.0f} CPU-s", flush=True)
     results = [json.loads(p.read_text()) for p in sorted(args.out.glob("seed_*.json"))]

@@ -29,11 +29,11 @@ class Settings:
         patience: steps without a better hard figure after which tuning stops, in its last quarter. Cuts of
             earlier looks are not chosen: their softness still shifts them.
         again_on_all: whether the best start is climbed from once more, on the events to tune and to choose on
-            together; not where events are made anew for the steps.
+            together; a single start is at once. Not where events are made anew for the steps.
         n_bootstrap: draws behind each interval, > 1.
     """
 
-    n_steps: int = 100
+    n_steps: int = 80
     n_starts: int = 2
     softness: tuple[float, float] = (0.4, 0.03)
     learning_rate: float = 0.2

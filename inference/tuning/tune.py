@@ -69,21 +69,27 @@ def tune(
     first = starts(problem, random)
     climbs, best, moved = [], jnp.zeros(len(problem.vector)), 0.0
     start = first[0]  # of the best
-    ways = {"begin": begin, "on_step": on_step}
+    on_all = settings.again_on_all and resample is None
+    at_once = on_all and len(first) == 1  # there is nothing to choose
+    ways = {"begin": begin, "on_step": on_step, "resample": resample}
+    ways |= {"part": problem.both} if at_once else {}
     if not any(isinstance(c, Efficiency) for c in problem.constraints):
-        climbs.append(climb(key, problem, first, limited=False, resample=resample, **ways))
-        ranked, of_start = _by_figure(problem, climbs[0])
-        best, start = ranked[0], first[of_start[0]]
+        climbs.append(climb(key, problem, first, limited=False, **ways))
+        if at_once:
+            best = problem.vector.of_values(climbs[0].values[-1, 0])
+        else:
+            ranked, of_start = _by_figure(problem, climbs[0])
+            best, start = ranked[0], first[of_start[0]]
     limited = not (climbs and problem.obeys(best))
     if limited:
         # limits that the free optimum obeys anyway never get here: they change nothing
         first = first.at[0].set(best) if climbs else first
-        climbs.append(climb(key, problem, first, limited=True, resample=resample, **ways))
+        climbs.append(climb(key, problem, first, limited=True, **ways))
         best, moved = _obeying(problem, climbs[-1], best)
         start = best
     again = None
-    if settings.again_on_all and resample is None:
-        again = climb(key, problem, start[None], limited=limited, part=problem.both, **ways)
+    if on_all and not at_once:
+        again = climb(key, problem, start[None], limited=limited, **ways, part=problem.both)
         best, moved = _better(problem, again, best, moved, limited=limited)
     return _judge(random, problem, best, climbs, again, moved, begin)
 
