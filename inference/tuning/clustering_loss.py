@@ -19,7 +19,8 @@ The soft reading's possible peaks hold the light they hold, whatever is decided.
 over possible peaks of their probability, those of their classes, and whole numbers of the truth that `label`
 counts once for a plan. That a split leaves one piece first and then another makes its probability such a
 sum, too: possible peaks with a piece of the signal, none before and some after. At temperature 0 the sums
-are the counts, but where all light after a piece, of a `piece_share` or more, lies in smaller pieces.
+are the counts, but where light before or after a piece, of a `piece_share` or more, lies in smaller pieces,
+though a possible peak could hold it.
 """
 
 from typing import Any, NamedTuple
@@ -230,7 +231,12 @@ def label(
         found[has, of] += 1
         if signals["lone"][s]:
             before, after = seen[a] / signals["charge_pe"][s], (seen[-1] - seen[b]) / signals["charge_pe"][s]
-            first = (share >= rules.piece_share) & (before < rules.piece_share) & (after >= rules.piece_share)
+            piece = share >= rules.piece_share
+            # light before or after is a piece only if a possible peak can hold so much of it
+            earliest = np.min(high[peaks[piece]], initial=np.iinfo(np.int64).max)
+            latest = np.max(low[peaks[piece]], initial=-1)
+            none_before = (before < rules.piece_share) | (earliest > low[peaks])
+            first = piece & none_before & (after >= rules.piece_share) & (latest >= high[peaks])
             split[peaks[first]] += 1
         if measured[s]:
             own = has[total[has] < 2 * truth.span_pe[s]]

@@ -32,7 +32,7 @@ class Options:
 
     n_steps: int = 48
     steps_per_plan: int = 6
-    temperature: tuple[float, float] = (1.0, 0.1)
+    temperature: tuple[float, float] = (1.0, 0.02)
     learning_rate: float = 0.2
     to_given: float = 1e-4
     validation: float = 0.4

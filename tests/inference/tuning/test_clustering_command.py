@@ -55,7 +55,7 @@ def folder(tmp_path, monkeypatch):
         '# tune = ["merging", "clustering.gap_ns"]': 'tune = ["merging.gap_ns"]',
         "n_steps = 20": "n_steps = 4\nlearning_rate = 1.5",
         "steps_per_plan = 4": "steps_per_plan = 2",
-        "temperature = [1.0, 0.1]": "temperature = [1.0, 0.5]",
+        "temperature = [1.0, 0.02]": "temperature = [1.0, 0.5]",
         "batches = 4": "batches = 2",
         "held_out = 4": "held_out = 1",
     }
