@@ -7,7 +7,7 @@ moment at the data and at a baseline out over the inputs; the shares add up to i
 Source: Sundararajan, Taly and Yan, arXiv:1703.01365; deletion: Petsiuk, Das and Saenko, arXiv:1806.07421.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -213,6 +213,7 @@ def figure(
     sample_ns: float = 10.0,
     title: str = "",
     test: Deletion | None = None,
+    panels: Sequence[Callable[[Any], None]] = (),
 ) -> None:
     """Shares on the sensors' array and along the waveform, in one file.
 
@@ -221,8 +222,9 @@ def figure(
         patterns: title to (x in mm, y in mm, shares) of the sensors.
         waveforms: title to (PE a sample, shares).
         sample_ns: of the waveforms.
-        title: what is shared out, with its unit.
+        title: what is shared out, with its unit; not needed where the names say it.
         test: the deletion test, drawn if given.
+        panels: further ones, each draws into axes.
     """
     from inference.diagnostics.figures import page  # noqa: PLC0415  matplotlib is slow to load
 
@@ -230,13 +232,16 @@ def figure(
         path,
         [
             *(
-                lambda axes, name=name, of=of: _sensors(axes, *of, f"{name}: {title}")
+                lambda axes, name=name, of=of: _sensors(axes, *of, f"{name}: {title}" if title else name)
                 for name, of in patterns.items()
             ),
             *(
-                lambda axes, name=name, of=of: _samples(axes, *of, sample_ns, f"{name}: {title}")
+                lambda axes, name=name, of=of: _samples(
+                    axes, *of, sample_ns, f"{name}: {title}" if title else name
+                )
                 for name, of in waveforms.items()
             ),
+            *panels,
             *([lambda axes: _deletion(axes, test)] if test is not None else []),
         ],
     )

@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="use a posterior whose diagnostics failed, with a warning",
     )
     parser.add_argument(
+        "--explain", type=int, metavar="N", help="with --posterior: a report of event N, which data moved it"
+    )
+    parser.add_argument(
         "--detector", "-d", help="preset name or TOML file; default: the one that the events were made with"
     )
     parser.add_argument(
@@ -103,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     if (args.config is None) == (args.posterior is None):
         raise ValueError("give one of --config (a population's likelihood) and --posterior (a trained one)")
+    if args.explain is not None and args.posterior is None:
+        raise ValueError("--explain explains a trained posterior: give one with --posterior")
     for name, value, low, high in (
         ("--seed", args.seed, 0, 2**32 - 1),
         ("--samples", args.samples, 100, 1_000_000),

@@ -48,6 +48,7 @@ def apply_posterior(args: argparse.Namespace) -> int:
     if not complete.any():
         raise ValueError(f"{args.events}: no event has finite values in {', '.join(columns)}")
     columns = {name: values[complete].astype(np.float32) for name, values in columns.items()}
+    row = None if args.explain is None else _row_of(args, events, complete)
     with Bars() as report:
         moments = _draw(args.seed, posterior, columns, report)
     table = {"event": events[complete], **moments}
@@ -65,14 +66,73 @@ def apply_posterior(args: argparse.Namespace) -> int:
         "diagnostics": loaded.diagnostics,
         "trouble": trouble,
     }
+    explained = []
+    if row is not None:
+        sensors = None if name is None else load_detector(name).light.sensors
+        summary["explained"] = _explain(args, posterior, columns, row, sensors)
+        explained = [f"event_{args.explain}.png"]
     _write(args, posterior, table, summary, events_sha256=data.sha256)
-    for name, row in summary["parameters"].items():
-        print(f"{name}: mean {row['mean_of_means']:.4g} {row['unit']}, "
-              f"standard deviation of an event {row['mean_standard_deviation']:.3g}")  # fmt: skip
+    for parameter, found in summary["parameters"].items():
+        print(f"{parameter}: mean {found['mean_of_means']:.4g} {found['unit']}, "
+              f"standard deviation of an event {found['mean_standard_deviation']:.3g}")  # fmt: skip
     for line in trouble:
         print(f"warning: {line}: do not trust these posteriors")
-    print(f"written: {args.out / 'posterior.parquet'}, result.json, posterior.png")
+    written = [str(args.out / "posterior.parquet"), "result.json", "posterior.png", *explained]
+    print(f"written: {', '.join(written)}")
     return 0
+
+
+def _row_of(args: argparse.Namespace, events: Any, complete: Any) -> int:
+    """Where the event to be explained is among those with data.
+
+    Raises:
+        ValueError: if it is not there.
+    """
+    import numpy as np
+
+    found = np.flatnonzero(np.asarray(events)[complete] == args.explain)
+    if not found.size:
+        known = np.asarray(events)[complete]
+        raise ValueError(
+            f"--explain {args.explain}: {args.events} has no such event with data; it has {len(known)}, "
+            f"from {known.min()} to {known.max()}"
+        )
+    return int(found[0])
+
+
+def _explain(
+    args: argparse.Namespace, posterior: Any, columns: dict[str, Any], row: int, sensors: Any
+) -> dict[str, Any]:
+    """Which data moved this event's posterior from that of the average event: numbers, and event_N.png."""
+    import jax
+    import numpy as np
+
+    from inference.event_report import event_report, likeliest_kind, of_kind
+
+    x = {name: values[row] for name, values in columns.items()}
+    baseline = {name: values.mean(axis=0) for name, values in columns.items()}
+    places = {}
+    for name, values in x.items():
+        for n in (sensors.n_sensors, sensors.n_top) if sensors is not None else ():
+            if values.shape == (n,):
+                places[name] = (np.asarray(sensors.x_mm)[:n], np.asarray(sensors.y_mm)[:n])
+    kind, chance = likeliest_kind(posterior, x)
+    prior = posterior.prior
+    size = len(prior.names) - (prior.category is not None)
+    args.out.mkdir(parents=True, exist_ok=True)
+    found = event_report(
+        args.out / f"event_{args.explain}.png",
+        jax.random.fold_in(jax.random.key(args.seed), row),
+        of_kind(posterior, kind),
+        x,
+        baseline,
+        names=prior.names[:size],
+        units=prior.units[:size],
+        places_mm=places,
+    )
+    if prior.category is not None:
+        found = {**found, "kind": prior.category.labels[kind], "probability_of_kind": chance}
+    return {"event": args.explain, **found}
 
 
 def _trouble(path: Path, diagnostics: dict[str, Any], *, accept_failed: bool) -> list[str]:
@@ -97,7 +157,7 @@ def _columns(table: Table, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[str
     """The columns that a posterior was trained on, and the events' numbers."""
     import numpy as np
 
-    found = table.columns
+    found = {**_lists(table, shapes), **table.columns}
     missing = [name or "(an array without names)" for name in shapes if name not in found]
     if missing:
         raise ValueError(
@@ -113,6 +173,36 @@ def _columns(table: Table, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[str
             )
     n_events = len(next(iter(columns.values())))
     return columns, found.get("event", np.arange(n_events))
+
+
+def _lists(table: Table, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Columns with several numbers an event, such as light patterns, which tables of events leave out.
+
+    Raises:
+        ValueError: if events have different numbers of them.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wanted = [name for name, shape in shapes.items() if len(shape) == 1 and name not in table.columns]
+    if not wanted or not table.origin.is_file():
+        return {}
+    schema = pq.read_schema(table.origin)
+    found = {}
+    for name in wanted:
+        kind = schema.field(name).type if name in schema.names else None
+        if kind is None or not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)):
+            continue
+        rows = [
+            np.asarray(row, np.float32)
+            for row in pq.read_table(table.origin, columns=[name])[name].to_pylist()
+        ]
+        lengths = {row.size for row in rows}
+        if len(lengths) != 1:
+            raise ValueError(f"{table.origin}: {name} has {min(lengths)} to {max(lengths)} numbers an event")
+        found[name] = np.stack(rows)
+    return found
 
 
 def _draw(seed: int, posterior: Any, columns: dict[str, Any], report: Any) -> dict[str, Any]:

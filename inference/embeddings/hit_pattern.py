@@ -32,8 +32,9 @@ class HitPatternNet(eqx.Module):
         pe = x[self.signal] if self.signal else x
         alive = self.alive & x[self.mask].astype(bool) if self.mask else self.alive
         shown = alive.astype(pe.dtype)
-        # a root makes the fluctuations of counts about equal: Anscombe, Biometrika 35 (1948) 246
-        root = jnp.sqrt(jnp.maximum(jnp.where(alive, pe, 0.0), 0.0))
+        # a root makes the fluctuations of counts about equal, and with 3/8 has a slope at no light: Anscombe,
+        # Biometrika 35 (1948) 246
+        root = jnp.sqrt(jnp.maximum(jnp.where(alive, pe, 0.0), 0.0) + 0.375) - 0.375**0.5
         near, n_near = shown[self.neighbours], jnp.sum(shown[self.neighbours], axis=-1)
         around = jnp.sum(root[self.neighbours] * near, axis=-1) / jnp.maximum(n_near, 1.0)
         place = jax.lax.stop_gradient(self.place)
