@@ -1,11 +1,28 @@
 """Integrated gradients on a sampler whose moments are known functions of the data."""
 
+import dataclasses
+import json
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import dmsim
+from dmsim.cli.main import main
+from inference import embeddings, estimators, flows, priors
+from inference.estimators.base import Fit
+from inference.estimators.data import Layout
+from inference.estimators.files import save_posterior
+from inference.estimators.training import Budget, History
+from inference.event_report import of_kind
 from inference.explain import Attribution, deletion, figure, integrated_gradients
+
+pytestmark = pytest.mark.quick_compile
 
 N_SENSORS, N_SAMPLES = 40, 60
 WEIGHTS = jax.random.normal(jax.random.key(0), (N_SENSORS,)) * (jnp.arange(N_SENSORS) % 4 == 0)
@@ -121,3 +138,68 @@ def test_pieces_find_where_the_posterior_bends():
 def test_the_result_names_its_parts(found):
     assert Attribution._fields == ("shares", "moments", "at_baseline", "gap", "n_nodes")
     assert found.shares["pattern"].shape == (4, N_SENSORS)
+
+
+@pytest.fixture(scope="module")
+def pattern_file(tmp_path_factory):
+    """A flow on xenonnt's S2 patterns with random weights, in a file, and events for it."""
+    detector = dmsim.load_detector("xenonnt")
+    sensors = detector.light.sensors
+    n_top = sensors.n_top
+    at = np.stack([np.asarray(sensors.x_mm)[:n_top], np.asarray(sensors.y_mm)[:n_top]], axis=-1)
+    place = priors.Disc(("x_mm", "y_mm"), "mm", radius=664.0)
+    prior = priors.Prior(priors.Scalar("energy_kev", "keV", dist.Uniform(0.0, 20.0)), place)
+    embedding = embeddings.HitPattern(
+        tuple(map(tuple, at.tolist())), signal="s2_top_pe", n_out=6, width=6, n_neighbours=3
+    )
+    estimator = estimators.NPE(prior, embedding, flows.Coupling(n_layers=2, width=12, n_blocks=1, n_bins=4))
+    layout = Layout((("s1_pe", ()), ("s2_top_pe", (n_top,))))
+    network = estimator.untrained(jax.random.key(0), layout)
+    held, rest = eqx.partition(network.flow, eqx.is_inexact_array)
+    leaves, tree = jax.tree.flatten(held)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noisy = [leaf + 0.3 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)]
+    flow = eqx.combine(jax.tree.unflatten(tree, noisy), rest)
+    flow = eqx.tree_at(
+        lambda f: [layer.conditioner.of_condition.weight for layer in f.layers],
+        flow,
+        replace_fn=lambda weight: 5 * weight,
+    )  # data shall count
+    network = eqx.tree_at(lambda net: net.flow, network, flow)
+    posterior = estimator.posterior(network, layout)
+    folder = tmp_path_factory.mktemp("patterns")
+    empty = History(*([] for _ in dataclasses.fields(History)))
+    fit = Fit(estimator, posterior, empty, Budget(n_simulations=1000))
+    save_posterior(folder / "trained.npz", fit, detector=detector, diagnostics={"passed": True})
+    random = np.random.default_rng(0)
+    xy = random.uniform(-400, 400, (5, 1, 2))
+    light = 400 / (1 + np.sum((xy - at) ** 2, axis=-1) / 70.0**2) ** 1.5
+    pattern = random.poisson(light).astype(np.float32)
+    table = pa.table({"event": [3, 4, 5, 6, 9], "s1_pe": [20.0] * 5, "s2_top_pe": list(pattern)})
+    pq.write_table(table, folder / "events.parquet")
+    return folder
+
+
+def test_infer_writes_the_report_of_an_event(pattern_file, tmp_path, capsys):
+    """Shares of a flow's moments add up; deletion's smallest p of 39 random orders is 1/40."""
+    folder = pattern_file
+    arguments = ["infer", str(folder / "events.parquet"), "--posterior", str(folder / "trained.npz")]
+    arguments += ["--detector", "xenonnt", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--explain", "7"]) == 1
+    assert "has no such event with data; it has 5, from 3 to 9" in capsys.readouterr().err
+    assert main([*arguments, "--explain", "6"]) == 0, capsys.readouterr().err
+    assert (tmp_path / "out" / "event_6.png").stat().st_size > 20_000
+    found = json.loads((tmp_path / "out" / "result.json").read_text())["explained"]
+    assert found["event"] == 6
+    for row in found["parameters"].values():
+        assert row["completeness_gap"] <= 0.01
+        assert set(row["shares"]) == {"s1_pe", "s2_top_pe"}
+        assert sum(row["shares"].values()) == pytest.approx(
+            row["mean"] - row["mean_at_baseline"], abs=0.002 * row["standard_deviation"], rel=0.011
+        )
+    assert [p for row in found["parameters"].values() if (p := row["deletion_p"])] == [pytest.approx(1 / 40)]
+
+
+def test_draws_of_chains_are_not_explained():
+    with pytest.raises(ValueError, match="only those of NPE and FMPE"):
+        of_kind(object(), 0)
