@@ -113,12 +113,20 @@ def scan(
 
 
 def tpe(
-    figure: HardFigure, low: np.ndarray, high: np.ndarray, *, patience: int, most_cpu_s: float, seed: int
+    figure: HardFigure,
+    first: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    *,
+    patience: int,
+    most_cpu_s: float,
+    seed: int,
 ) -> Search:
-    """Optuna's tree-structured Parzen estimator, from the given cuts, until nothing is gained any more.
+    """Optuna's tree-structured Parzen estimator, until nothing is gained any more.
 
     Args:
         figure: to maximise.
+        first: thresholds of its first trial.
         low: least thresholds.
         high: greatest thresholds.
         patience: trials in which the best figure has to rise by 0.1 %, or it ends.
@@ -130,8 +138,7 @@ def tpe(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     names = figure.vector.names
-    first = np.clip(figure.vector.origin, low, high)
-    study.enqueue_trial(dict(zip(names, first.tolist(), strict=True)))
+    study.enqueue_trial(dict(zip(names, np.clip(first, low, high).tolist(), strict=True)))
     since, goal, ended = 0, -np.inf, "patience"
 
     def objective(trial):
