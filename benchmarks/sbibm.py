@@ -34,7 +34,23 @@ N_TEST, N_DRAWS, N_MANY = 2000, 4000, 1000
 # chosen on other seeds
 PASSES, PATIENCE, RATE = 200, 20, 5e-3
 MANY, PASSES_OF_MANY = 50_000, 40
-WHAT = ("C2ST", "test NLL", "steps a CPU-s", "CPU-s to sbi's NLL", "draws a CPU-s")
+
+
+def _both(key: str) -> dict[str, str]:
+    return {"ours": key, "sbi": key}
+
+
+# a figure's keys, and how ours stands against sbi's
+WHAT = {
+    "C2ST": (_both("c2st"), lambda ours, sbi: ours - sbi),
+    "test NLL": (_both("test_nll"), lambda ours, sbi: ours - sbi),
+    "steps a CPU-s": (_both("steps_per_cpu_s"), lambda ours, sbi: ours / sbi),
+    "CPU-s to sbi's best NLL": (
+        {"ours": "cpu_s_to_peer_nll", "sbi": "best_cpu_s"},
+        lambda ours, sbi: sbi / ours,
+    ),
+    "draws a CPU-s": (_both("draws_per_cpu_s"), lambda ours, sbi: ours / sbi),
+}
 
 
 def pairs(task: Task, seed: int, n: int) -> tuple[inference.Cached, inference.Cached]:
@@ -197,25 +213,31 @@ def main() -> None:
     print("\n".join(table(rows)))
 
 
+def _spread(values: list[float]) -> str:
+    """Mean, and lowest to highest."""
+    if not values:
+        return "-"
+    low, mean, high = (f"{value:.3g}" for value in (min(values), np.mean(values), max(values)))
+    return f"{mean} ({low} to {high})" if len(values) > 1 else mean
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Markdown lines: mean over seeds and observations."""
-    lines = [
-        f"| task | {' | '.join(f'{what}, ours / sbi' for what in WHAT)} |",
-        "|---" * (len(WHAT) + 1) + "|",
-    ]
-    for name in dict.fromkeys(row["task"] for row in rows):
-        here = [row for row in rows if row["task"] == name]
-
-        def mean(key: str, who: str, here=here) -> str:
-            values = [np.mean(row[who][key]) for row in here if who in row and row[who].get(key) is not None]
-            return f"{np.mean(values):.4g}" if values else "-"
-
-        cells = [
-            f"{mean(key, 'ours')} / {mean(key, 'sbi')}" for key in ("c2st", "test_nll", "steps_per_cpu_s")
-        ]
-        cells.append(f"{mean('cpu_s_to_peer_nll', 'ours')} / {mean('best_cpu_s', 'sbi')}")
-        cells.append(f"{mean('draws_per_cpu_s', 'ours')} / {mean('draws_per_cpu_s', 'sbi')}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    """Markdown lines: means over seeds and their range; C2ST is a mean over observations before."""
+    sides = [who for who in ("ours", "sbi") if who in rows[0]]
+    heads = [*sides, "ours against sbi's"] if len(sides) > 1 else sides
+    lines = [f"| | task | {' | '.join(heads)} |", "|---|---" + "|---:" * len(heads) + "|"]
+    for what, (keys, against) in WHAT.items():
+        for name in dict.fromkeys(row["task"] for row in rows):
+            here = [row for row in rows if row["task"] == name]
+            found = [
+                [np.mean(row[who][keys[who]]) if row[who].get(keys[who]) else np.nan for row in here]
+                for who in sides
+            ]
+            cells = [_spread([float(v) for v in values if np.isfinite(v)]) for values in found]
+            if len(sides) > 1:
+                each = against(*map(np.array, found))
+                cells.append(_spread([float(v) for v in each if np.isfinite(v)]))
+            lines.append(f"| {what} | {name} | {' | '.join(cells)} |")
     return lines
 
 
