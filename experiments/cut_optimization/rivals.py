@@ -34,7 +34,7 @@ class HardFigure:
         self.bins = evaluator.objective.bin_of(table)
         margins = self._margins(np.zeros(len(vector)))
         self.base = [np.asarray(m, np.float32) for m in margins]
-        self.slopes: list[np.ndarray | float] = []
+        self.slopes: list[np.ndarray] = []
         for side, (first, size) in enumerate(vector.groups):
             unit = np.eye(len(vector))[first : first + size]
             moved = [np.asarray(self._margins(u)[side], np.float32) - self.base[side] for u in unit]

@@ -1,6 +1,7 @@
 """Tuning of cuts on toys whose optimum is known, its constraints, and what it refuses."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +99,36 @@ def test_finds_the_optimum_that_a_grid_finds(free):
     assert tuned.held_out.figure.low < on_test(*tuned.values) * 1.1
     assert isinstance(tuned.cuts, CutSet)
     assert tuned.trajectory.values.shape[1:] == (1, 3)
+
+
+@pytest.mark.quick_compile
+def test_a_threshold_far_from_all_events_is_found(monkeypatch):
+    far = CutSet((Range(name="x", column="x", low=-900.0, high=900.0), Range(name="y", column="y", high=4.0)))
+    settings = dataclasses.replace(QUICK, n_bootstrap=2)
+    tuned = tune(KEY, far, normal_samples(2000), OBJECTIVE, settings=settings)
+    assert (np.abs(tuned.values) < 4).all()
+    # with one start there is nothing to choose: it is climbed from on all events but the held-out ones
+    assert tuned.n_gradients == settings.n_steps
+    assert tuned.trajectory_on_all is None
+
+    # the twin: from where they are given, the slope of the first two is zero
+    module = sys.modules["inference.tuning.tune"]  # the package's name is that of the function
+    monkeypatch.setattr(module, "starts", lambda problem, random: jnp.zeros((1, 3)))
+    stuck = tune(KEY, far, normal_samples(2000), OBJECTIVE, settings=settings)
+    assert (np.abs(stuck.values[:2]) > 800).all()
+
+
+@pytest.mark.quick_compile
+def test_the_start_that_is_chosen_is_climbed_from_again_on_all_events():
+    settings = dataclasses.replace(QUICK, n_starts=2, n_bootstrap=2)
+    tuned = tune(KEY, wide_cuts(), normal_samples(2000), OBJECTIVE, settings=settings)
+    again = tuned.trajectory_on_all
+    assert again is not None
+    assert tuned.n_gradients == tuned.trajectory.n_steps.sum() + again.n_steps[0]
+    assert tuned.trajectory.hard.shape[1:] == (2,)
+    np.testing.assert_allclose(tuned.values, again.values[-1, 0], rtol=1e-5)
+    parts = dataclasses.replace(settings, again_on_all=False)
+    assert tune(KEY, wide_cuts(), normal_samples(2000), OBJECTIVE, settings=parts).trajectory_on_all is None
 
 
 @pytest.mark.parametrize(
