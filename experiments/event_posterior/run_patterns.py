@@ -7,6 +7,7 @@ Trained posteriors and finished stages are kept in RESULTS, a second call goes o
 
 import argparse
 import json
+import shutil
 import sys
 import time
 import tomllib
@@ -18,7 +19,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import explained
 import pattern_checks
+import pattern_figures
 from events import Events
 from pattern_events import LABELS, PatternEvents
 
@@ -39,7 +42,7 @@ def scaled(config: dict[str, Any], scale: float) -> dict[str, Any]:
         ("budget", "n_simulations", 10_240), ("budget", "n_validation", 512), ("diagnose", "n_pool", 4096),
         ("diagnose", "n_test", 500), ("diagnose", "n_wall", 500), ("diagnose", "n_doubles", 500),
         ("diagnose", "n_draws", 50), ("diagnose", "n_report", 300), ("diagnose", "report_draws", 50),
-        ("exact", "n_events", 50), ("exact", "n_draws", 64), ("places", "n_events", 300),
+        ("exact", "n_events", 50), ("exact", "n_draws", 64), ("places", "n_events", 300), ("explained", "n_events", 1),
     ):  # fmt: skip
         config[section][name] = max(least, int(config[section][name] * scale))
     config["budget"]["epoch_steps"] = 10
@@ -91,33 +94,50 @@ def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
 
     keys = jax.random.split(jax.random.key(config["seeds"][0] + 2000), 8)
     settings, first = config["diagnose"], config["seeds"][0]
-    results: dict[str, Any] = {"config": config, "seeds": []}
+    results = _kept(out, config)
     pool, fits = None, []
-    for seed in config["seeds"]:
+    for number, seed in enumerate(config["seeds"]):
         fit, took = train(config, events, simulate, seed, out / f"patterns_{seed}.npz")
         fits.append(fit)
         if pool is None:
             pool = pattern_checks.draw_pool(keys[0], events, settings["n_pool"])
-        results["seeds"].append({"training": took, **_checked(keys, config, events, fit.posterior, pool)})
-        _keep(out, results)
+        if number == len(results["seeds"]):
+            results["seeds"].append({"training": took, **_checked(keys, config, events, fit.posterior, pool)})
+            _keep(out, results)
     assert pool is not None
     posts = [fit.posterior for fit in fits]
-    results["places"] = pattern_checks.place_errors(
-        keys[3], events, posts, pool, config["places"]["n_events"]
-    )
-    _keep(out, results)
-    report = pattern_checks.report_of(
-        keys[4], events, fits[0], pool, settings["n_report"], settings["report_draws"]
-    )
-    print(report)
-    results["report"] = report.to_dict()
-    report.figure(out / "pattern_report.png")
-    _keep(out, results)
-    inference.save_posterior(
-        out / f"patterns_{first}.npz", fits[0], detector=events.detector,
-        diagnostics={**report.to_dict(), "training": results["seeds"][0]["training"]},
-    )  # fmt: skip
+    if "places" not in results:
+        n = config["places"]["n_events"]
+        results["places"] = pattern_checks.place_errors(keys[3], events, posts, pool, n)
+        _keep(out, results)
+    if "report" not in results:
+        counts = settings["n_report"], settings["report_draws"]
+        report = pattern_checks.report_of(keys[4], events, fits[0], pool, *counts)
+        print(report)
+        results["report"] = report.to_dict()
+        report.figure(out / "pattern_report.png")
+        _keep(out, results)
+        inference.save_posterior(
+            out / f"patterns_{first}.npz", fits[0], detector=events.detector,
+            diagnostics={**report.to_dict(), "training": results["seeds"][0]["training"]},
+        )  # fmt: skip
+    if "explained" not in results:
+        row = explained.chosen(events, pool)
+        path = out / "pattern_explained.png"
+        results["explained"] = explained.explain(path, keys[5], events, posts[0], pool, row)
+        results["survey"] = explained.survey(keys[6], events, posts[0], pool, config["explained"]["n_events"])
+        _keep(out, results)
     return results
+
+
+def _kept(out: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier call with this configuration found."""
+    path = out / "patterns.json"
+    if path.exists():
+        kept = json.loads(path.read_text())
+        if kept["config"] == json.loads(json.dumps(config)):
+            return kept
+    return {"config": config, "seeds": []}
 
 
 def _checked(
@@ -156,7 +176,12 @@ def main(arguments: list[str] | None = None) -> int:
     config = scaled(tomllib.loads(args.config.read_text()), args.scale)
     args.out.mkdir(parents=True, exist_ok=True)
     cpu = time.process_time()
-    study(config, args.out)
+    results = study(config, args.out)
+    if args.figures is not None:
+        args.figures.mkdir(parents=True, exist_ok=True)
+        pattern_figures.draw(args.figures / "patterns.png", results)
+        for name in ("pattern_report.png", "pattern_explained.png"):
+            shutil.copyfile(args.out / name, args.figures / name)
     print(f"{time.process_time() - cpu:.0f} CPU-s")
     return 0
 
