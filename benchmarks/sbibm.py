@@ -32,7 +32,7 @@ from inference.estimators.training import weights_of
 
 N_TEST, N_DRAWS, N_MANY = 2000, 4000, 1000
 # chosen on other seeds
-PASSES, PATIENCE, RATE = 200, 20, 5e-3
+PASSES, PATIENCE, RATE, GAIN = 200, 20, 5e-3, 0.2
 MANY, PASSES_OF_MANY = 50_000, 40
 
 
@@ -68,7 +68,7 @@ def ours(
     budget = inference.Budget(
         len(training), n_passes=n_passes, batch_size=200, peak_rate=RATE, patience=PATIENCE
     )
-    npe = inference.NPE(task.prior, flow=flows.Coupling(**sizes))
+    npe = inference.NPE(task.prior, flow=flows.Coupling(**{"gain": GAIN, **sizes}))
     cpu: list[float] = []
     first = time.process_time()
     fit = npe.fit(
