@@ -239,8 +239,10 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             each = np.array([losses(seed, variant) for seed in seeds])
             cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(each.mean(axis=0), each.std(axis=0), strict=True)]
             for i, n in enumerate(inner, 1):
-                gains = [n / needed(sizes, losses(s, variant), losses(s, "none")[i]) for s in seeds]
-                cells.append("" if variant == "none" else ", ".join(f"{gain:.2f}" for gain in gains))
+                wanted = [needed(sizes, losses(s, variant), losses(s, "none")[i]) for s in seeds]
+                # the smallest size may do already
+                gains = [f"{'> ' * (m <= sizes[0])}{n / m:.2f}" for m in wanted]
+                cells.append("" if variant == "none" else ", ".join(gains))
             cells.append(f"{np.mean([r['ms_a_step'] for r in here if r['score'] == variant]) / plain:.2f}")
             lines.append(f"| {name} | {variant} | {' | '.join(cells)} |")
     return lines
