@@ -95,11 +95,12 @@ def _base(result: dict[str, dict[str, Any]], name: str) -> dict[str, Any] | None
 
 
 def _to_scan(results: Results) -> list[str]:
-    """When each method came to the loss of the converged scan, on the events that the scan saw."""
+    """When each method came to what the converged scan came to, seed by seed."""
     lines = [
-        "| seed | scan converged: loss, passes, evaluations, CPU-s | gradient: loss; step, CPU-s to get "
-        "there | TPE: loss; evaluations, CPU-s | CMA-ES: loss; evaluations, CPU-s |",
-        "|---" * 5 + "|",
+        "| seed | scan converged: loss on its events, passes, evaluations, CPU-s | TPE: loss; to the scan's "
+        "| CMA-ES: loss; to the scan's | gradient: loss; to the scan's | gradient: to the scan's errors on "
+        "the test events |",
+        "|---" * 6 + "|",
     ]
     for seed, r in results.items():
         if "scan converged" not in r:
@@ -107,14 +108,20 @@ def _to_scan(results: Results) -> list[str]:
         scan = r["scan converged"]
         cells = [f"{scan['loss']:.4f}, {scan['passes']}{'' if scan['converged'] else ' (not converged)'}, "
                  f"{scan['evaluations']}, {scan['cpu_s']:.0f}"]  # fmt: skip
-        for method in ("gradient", "TPE", "CMA-ES"):
-            if method not in r:
-                cells.append("")
-                continue
-            there = [f"{n}, {cpu:.0f}" for n, cpu, loss in r[method]["history"] if loss <= scan["loss"]]
-            cells.append(f"{r[method]['loss']:.4f}; {there[0] if there else 'not reached'}")
+        for method in ("TPE", "CMA-ES", "gradient"):
+            row = r.get(method)
+            cells.append(f"{row['loss']:.4f}; {_first(row['history'], scan['loss'])}" if row else "")
+        track = r.get("gradient", {}).get("track")
+        cells.append(_first(track, scan["nominal"]["per_signal"]) if track else "")
         lines.append(f"| {seed} | " + " | ".join(cells) + " |")
-    return lines if len(lines) > 2 else []
+    lines += ["", "To the scan's: evaluations, of the gradient steps, and CPU-seconds until there."]
+    return lines if len(lines) > 4 else []
+
+
+def _first(history: list[tuple[int, float, float]], wanted: float) -> str:
+    """Where a history first is so low."""
+    there = [f"{n}, {cpu:.0f} CPU-s" for n, cpu, value in history if value <= wanted]
+    return there[0] if there else "not reached"
 
 
 def _gaps(results: Results) -> list[str]:

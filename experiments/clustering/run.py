@@ -30,7 +30,7 @@ from inference.tuning.clustering import tune_clustering
 from inference.tuning.clustering_loss import count_by_event
 from inference.tuning.clustering_parameters import LEAVES, parameters_of
 from inference.tuning.clustering_result import Options, errors_as_dict
-from inference.tuning.clustering_samples import Batch, added, found_by
+from inference.tuning.clustering_samples import Batch, added, found_by, hard_errors
 
 HERE = Path(__file__).parent
 
@@ -61,6 +61,10 @@ class Judge:
             interval = np.quantile(draws, [0.16, 0.84]).tolist()
             out[name] = errors_as_dict(errors) | {"interval": interval, "draws": draws.tolist()}
         return out
+
+    def per_signal(self, settings: Settings) -> float:
+        """Errors a signal on the events of the same detector."""
+        return float(added(hard_errors(self.detector, self.tests["nominal"], settings)).per_signal)
 
 
 def _flat(samples: dict[str, list[Batch]]) -> list[Batch]:
@@ -108,6 +112,20 @@ class Seed:
                 else searches.cma_es(loss, most=budget["cma_most"], step=budget["cma_step"], **common),
             )
 
+    def follow(self) -> None:
+        """Errors on the test events at each look of the gradient, which chose without them."""
+        row = self.done.get("gradient")
+        if row is None or "track" in row:
+            return
+        row["track"] = [
+            (look["step"], look["cpu_s"], self.judge.per_signal(self._settings(look["values"])))
+            for look in row["tuned"]["trajectory"]
+        ]
+        self._write()
+
+    def _settings(self, values: list[float]) -> Settings:
+        return self.parameters.frozen(self.parameters.of_values(np.array(values)))
+
     def _loss(self) -> searches.HardLoss:
         return searches.HardLoss(self.detector, self.parameters, _flat(self.samples), self.options.to_given)
 
@@ -136,6 +154,9 @@ class Seed:
         numbers = [f"{row[test]['per_signal']:.4f}" for test in self.judge.tests]
         print(f"seed {self.seed}, {method}: {' '.join(numbers)}, {facts['evaluations']} evaluations, "
               f"{facts['cpu_s']:.0f} CPU-s", flush=True)  # fmt: skip
+        self._write()
+
+    def _write(self) -> None:
         self.path.write_text(json.dumps(self.done, indent=1) + "\n")
 
 
@@ -158,6 +179,8 @@ def main(arguments: list[str] | None = None) -> int:
     for method in args.methods:  # all seeds of one before the next: what is cut short is whole
         for study in studies:
             study.do(method)
+    for study in studies:
+        study.follow()
     print(f"{time.process_time() - begin:.0f} CPU-s", flush=True)
     paths = sorted(args.out.glob("seed_*.json"), key=lambda path: int(path.stem[5:]))
     results = {int(path.stem[5:]): json.loads(path.read_text()) for path in paths}
