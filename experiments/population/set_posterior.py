@@ -71,6 +71,7 @@ def coverage(key: Any, post: Any, held: inference.Cached, n_draws: int) -> dict[
         for level in LEVELS:
             low, high = np.quantile(wide, [(1 - level) / 2, (1 + level) / 2], axis=1)
             shares[f"{label} {level}"] = np.mean((low <= theta) & (theta <= high), axis=0).tolist()
+    print(f"shares of truths in central intervals: {shares}", flush=True)
     return shares
 
 
@@ -155,7 +156,7 @@ def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
     report = inference.calibrate(
         keys[3],
         post,
-        lambda _, n: (held.theta[-n:], jax.tree.map(lambda part: part[-n:], held.x)),
+        lambda _, n: (jnp.asarray(held.theta[-n:]), jax.tree.map(lambda part: part[-n:], held.x)),
         n_events=config["n_calibration"],
         n_draws=config["n_draws"],
         summary=summary,

@@ -141,10 +141,17 @@ def _signal(key, population: Population, events: EventSet, args, report) -> Sign
 
     from inference.population.intervals import signal_intervals
     from inference.population.profile import fit_many
-    from inference.population.search import search_model
+    from inference.population.search import counts_of, search_model
 
-    model = search_model(population, on_evaluation=lambda i, n: report("expanding templates", i, n))
-    counts = jnp.asarray(events.histogram(population.window).reshape(-1), jnp.float32)
+    def progress(i, n):
+        report("expanding templates", i, n)
+
+    model = toy_model = search_model(
+        population, events=events if args.likelihood == "unbinned" else None, on_evaluation=progress
+    )
+    if args.toys and model.of_events:
+        toy_model = search_model(population, on_evaluation=progress)
+    counts = jnp.asarray(counts_of(population, events, model))
     aux = model.nominal
     best = float(fit_many(model, counts[None], aux[None]).parameters[0, 0])
     # the scan ends where t is large: halved as long as it is very large, then doubled until it is large
@@ -161,7 +168,14 @@ def _signal(key, population: Population, events: EventSet, args, report) -> Sign
     if args.toys:
         report("toy experiments", 0, 1)
         result = signal_intervals(
-            key, model, counts, aux, signals, confidence=args.confidence, n_toys=args.toys
+            key,
+            model,
+            counts,
+            aux,
+            signals,
+            confidence=args.confidence,
+            n_toys=args.toys,
+            toy_model=toy_model,
         )
         report("toy experiments", 1, 1)
     return result

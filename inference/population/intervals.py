@@ -177,6 +177,7 @@ def signal_intervals(
     *,
     confidence: float = 0.9,
     n_toys: int = 0,
+    toy_model: Model | None = None,
 ) -> SignalResult:
     """Intervals of one experiment.
 
@@ -188,6 +189,8 @@ def signal_intervals(
         signals: rates to scan, ascending from 0.
         confidence: of the intervals, 0 to 1.
         n_toys: at each rate for Neyman's construction; 0 for none.
+        toy_model: of bins, from which toys are drawn and in which they are fitted, where `model` is of single
+            events: t's law hardly depends on the bins. The model itself if not given.
     """
     best = fit_many(model, counts[None], aux[None])
     t = np.asarray(scan_many(model, counts[None], aux[None], best, jnp.asarray(signals, jnp.float32))[0])
@@ -195,7 +198,7 @@ def signal_intervals(
     levels = toys = toy_upper = None
     if n_toys:
         truths = conditional(model, counts, aux, jnp.asarray(signals, jnp.float32))
-        levels, of_limit = _levels(key, model, truths, confidence=confidence, n_toys=n_toys)
+        levels, of_limit = _levels(key, toy_model or model, truths, confidence=confidence, n_toys=n_toys)
         toys = crossings(signals, t, levels, confidence)
         q = one_sided(signals, t, float(best.parameters[0]))
         toy_upper = crossings(signals, q, of_limit, confidence).high
@@ -211,5 +214,5 @@ def signal_intervals(
         levels=levels,
         upper=upper_limit(signals, t, float(best.parameters[0]), confidence),
         toy_upper=toy_upper,
-        events_per_unit=float(of_signal.sum()),
+        events_per_unit=float((model.is_number * of_signal).sum()),
     )

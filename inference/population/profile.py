@@ -1,4 +1,4 @@
-"""Profile likelihood of one rate on binned templates, for many experiments at once.
+"""Profile likelihood of one rate, on bins for many experiments at once, or on single events.
 
     t(s) = -2 log L(s, best nuisances given s) / L(best s >= 0, best nuisances)
 
@@ -21,15 +21,17 @@ _LEAST = 1e-12  # events in a bin
 
 
 class Model(eqx.Module):
-    """Expected counts in bins: rates times templates, whose logarithms are quadratic in shape parameters.
+    """Expected counts in places: rates times templates, whose logarithms are quadratic in shape parameters.
 
-    Parameters stand in the order signal rate, other rates, shapes.
+    Places are bins. Or they are the densities at single events, and a last one with all that is expected in
+    the window (`of_events`). Parameters stand in the order signal rate, other rates, shapes.
     """
 
     log_templates: Quadratic  # of the shapes -> component x bin, flat; component 0 is the signal
     aux_width: Float[Array, "parameter"]  # of the auxiliary measurements; inf where there is none
     nominal: Float[Array, "parameter"]
     n_components: int = eqx.field(static=True)
+    of_events: bool = eqx.field(static=True, default=False)
 
     @classmethod
     def of(
@@ -39,6 +41,7 @@ class Model(eqx.Module):
         rate_widths: Float[Array, "component"],
         *,
         shape_widths: Float[Array, "shape"],
+        of_events: bool = False,
     ) -> "Model":
         """A model around nominal rates.
 
@@ -48,6 +51,7 @@ class Model(eqx.Module):
             rates: nominal, >= 0.
             rate_widths: of their auxiliary measurements, inf for those that only the data know.
             shape_widths: the same of the shapes, around the templates' centre.
+            of_events: whether places are single events, and the last one all that is expected.
         """
         rates, widths = jnp.asarray(rates, jnp.float32), jnp.asarray(rate_widths, jnp.float32)
         return cls(
@@ -55,6 +59,7 @@ class Model(eqx.Module):
             jnp.concatenate([widths, jnp.asarray(shape_widths, jnp.float32)]),
             jnp.concatenate([rates, log_templates.centre]),
             len(rates),
+            of_events,
         )
 
     def expected(self, parameters: Float[Array, "parameter"]) -> Float[Array, "bin"]:
@@ -63,20 +68,26 @@ class Model(eqx.Module):
         logs = self.log_templates(shapes).reshape(self.n_components, -1)
         return jnp.maximum(rates @ jnp.exp(logs), _LEAST)
 
+    @property
+    def is_number(self) -> Float[Array, "bin"]:
+        """1 where what is expected in a place is a number of events, 0 where it is a density at one."""
+        n, dtype = self.log_templates.value.shape[0] // self.n_components, self.aux_width.dtype
+        return (jnp.arange(n) == n - 1).astype(dtype) if self.of_events else jnp.ones(n, dtype)
+
     def loss(
         self,
         parameters: Float[Array, "parameter"],
         counts: Float[Array, "bin"],
         aux: Float[Array, "parameter"],
     ) -> Float[Array, ""]:
-        """-log L against that of the counts themselves, of an experiment and its auxiliary measurements.
+        """-log L up to a constant of the counts, of an experiment and its auxiliary measurements.
 
         Gradient: exact.
         """
         expected = self.expected(parameters)
         # each bin against its best value, so that float32 adds up small numbers
         seen = jnp.maximum(counts, 1.0)
-        deviance = expected - counts - counts * jnp.log(expected / seen)
+        deviance = self.is_number * expected - counts - counts * jnp.log(expected / seen)
         pulls = (parameters - aux) / self.aux_width
         return jnp.sum(deviance) + 0.5 * jnp.sum(pulls**2)
 
@@ -121,8 +132,10 @@ def fit(
         expected, push = jax.linearize(model.expected, x)
         jacobian = jax.vmap(push)(jnp.eye(x.shape[0], dtype=x.dtype))  # [parameter, bin]
         weight = 1 / model.aux_width**2
-        slope = jacobian @ (1 - counts / expected) + (x - aux) * weight
-        fisher = (jacobian / expected) @ jacobian.T + jnp.diag(weight)
+        slope = jacobian @ (model.is_number - counts / expected) + (x - aux) * weight
+        # bins: the expected information, also of empty ones; events: that of those which were seen
+        information = counts / expected**2 if model.of_events else 1 / expected
+        fisher = (jacobian * information) @ jacobian.T + jnp.diag(weight)
         # a parameter at its bound that is pushed outwards stays there
         still = held | (bounded & (x <= 0) & (slope > 0))
         keep = ~still[:, None] & ~still
@@ -195,7 +208,13 @@ def conditional(
 def draw(
     key: Array, model: Model, truth: Float[Array, "parameter"], n_toys: int
 ) -> tuple[Float[Array, "toy bin"], Float[Array, "toy parameter"]]:
-    """Counts and auxiliary measurements of toy experiments, normal about the truth."""
+    """Counts and auxiliary measurements of toy experiments, normal about the truth.
+
+    Raises:
+        ValueError: if the model is of single events, which has no bins to draw from.
+    """
+    if model.of_events:
+        raise ValueError("toy experiments are drawn from bins: give the model of bins")
     key_counts, key_aux = jax.random.split(key)
     expected = model.expected(truth)
     counts = jax.random.poisson(key_counts, expected, (n_toys, expected.shape[0])).astype(jnp.float32)
