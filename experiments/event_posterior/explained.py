@@ -11,6 +11,8 @@ from pattern_events import LABELS, PatternEvents, Patterns, grouped
 
 from inference.event_report import event_report, likeliest_kind, of_kind
 
+_FEW = 4096  # events of the pool, to choose from and to average
+
 
 def data_of(event: dict[str, Any]) -> dict[str, np.ndarray]:
     """One event's data by name, each at least a vector."""
@@ -24,7 +26,7 @@ def summary_of(events: PatternEvents, x: dict[str, Any]) -> Any:
 
 def average(pool: dict[str, Any], x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """An event of the same light, its S2 spread out as the mean over all events is."""
-    pattern = pool["data"].s2_top_pe
+    pattern = pool["data"].s2_top_pe[:_FEW]
     mean = np.mean(pattern / pattern.sum(axis=1, keepdims=True), axis=0)
     return {**x, "s2_top_pe": (mean * x["s2_top_pe"].sum()).astype(np.float32)}
 
@@ -35,7 +37,7 @@ def chosen(events: PatternEvents, pool: dict[str, Any], radius: float = 0.7) -> 
     s2 = data.s2_top_pe.sum(axis=1) + data.s2_bottom_pe
     r = np.hypot(theta[:, 1], theta[:, 2]) / float(events.detector.geometry.radius_mm)
     off = np.abs(np.log(s2 / 5000)) + 10 * np.abs(r - radius) + 1e3 * (theta[:, 4] != 0)
-    return int(np.argmin(off))
+    return int(np.argmin(off[:_FEW]))
 
 
 def explain(

@@ -193,10 +193,10 @@ def place_errors(
 
 
 def report_of(key: Any, events: PatternEvents, fit: Fit, pool: dict[str, Any], n: int, n_draws: int) -> Any:
-    """The diagnostics that travel with the file, on the pool's last events."""
+    """The diagnostics that travel with the file, on the pool's first events."""
     whitened = Whitened(events, fit.posterior)
-    x = pool["x"][-n:]
-    theta = np.asarray(whitened.to(pool["theta"][-n:], x))
+    x = pool["x"][:n]
+    theta = np.asarray(whitened.to(pool["theta"][:n], x))
     history = {"training": np.array(fit.history.training), "validation": np.array(fit.history.validation)}
 
     def simulate(key: Any, n: int) -> tuple[Any, Any]:

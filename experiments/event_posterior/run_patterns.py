@@ -31,6 +31,7 @@ from inference import embeddings, flows
 from inference.estimators import Fit, History
 
 HERE = Path(__file__).parent
+_FEW = 12_288  # events of the pool that places, report and explanations take theirs from
 
 
 def scaled(config: dict[str, Any], scale: float) -> dict[str, Any]:
@@ -101,7 +102,10 @@ def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
         fit, took = train(config, events, simulate, seed, out / f"patterns_{seed}.npz")
         fits.append(fit)
         if pool is None:
-            pool = pattern_checks.draw_pool(keys[0], events, settings["n_pool"])
+            # what follows the checks of all trainings takes the pool's first events alone
+            checked = len(results["seeds"]) == len(config["seeds"])
+            n_pool = min(settings["n_pool"], _FEW) if checked else settings["n_pool"]
+            pool = pattern_checks.draw_pool(keys[0], events, n_pool)
         if number == len(results["seeds"]):
             results["seeds"].append({"training": took, **_checked(keys, config, events, fit.posterior, pool)})
             _keep(out, results)
