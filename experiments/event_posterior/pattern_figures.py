@@ -68,7 +68,7 @@ def _places(at: Any, rows: list[dict[str, Any]]) -> None:
     at.bar(
         place + 0.25, [np.mean(r["posterior_mm"]) for r in rows], 0.24, color=_BLUE, label="posterior mean"
     )
-    at.set_xticks(place, words, fontsize=6)
+    at.set_xticks(place, words, fontsize=5, rotation=30)
     at.set(ylabel="rms error of x, y [mm]", title="Single scatters by S2 [PE] and place")
     at.legend(frameon=False, fontsize=7)
 
