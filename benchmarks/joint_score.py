@@ -256,7 +256,7 @@ def main() -> None:
     options.add_argument("--first-seed", type=int, default=0)
     options.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     options.add_argument("--steps", type=int, default=N_STEPS)
-    options.add_argument("--weight", type=float, default=0.1)
+    options.add_argument("--weight", type=float, default=1.0)
     options.add_argument("--out", type=Path)
     given = options.parse_args()
     rows: list[dict[str, Any]] = []
