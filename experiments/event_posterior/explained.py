@@ -48,7 +48,8 @@ def explain(
     x = data_of(event)
     kind, chance = likeliest_kind(post, jnp.asarray(event["x"]))
     sensors = events.detector.light.sensors
-    places = {"s2_top_pe": tuple(np.asarray(v)[: sensors.n_top] for v in (sensors.x_mm, sensors.y_mm))}
+    top = slice(0, sensors.n_top)
+    places = {"s2_top_pe": (np.asarray(sensors.x_mm)[top], np.asarray(sensors.y_mm)[top])}
     sample = of_kind(post, kind, lambda x: summary_of(events, x))
     names, units = events.prior.names[:4], events.prior.units[:4]
     found = event_report(

@@ -113,8 +113,8 @@ def _explain(
     baseline = {name: values.mean(axis=0) for name, values in columns.items()}
     places = {}
     for name, values in x.items():
-        for n in (sensors.n_sensors, sensors.n_top) if sensors is not None else ():
-            if values.shape == (n,):
+        for n in () if sensors is None else (sensors.n_sensors, sensors.n_top):
+            if sensors is not None and values.shape == (n,):
                 places[name] = (np.asarray(sensors.x_mm)[:n], np.asarray(sensors.y_mm)[:n])
     kind, chance = likeliest_kind(posterior, x)
     prior = posterior.prior
