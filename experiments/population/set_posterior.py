@@ -192,10 +192,10 @@ def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
 def figure_of(results: dict[str, Any]) -> Figure:
     """Shifts and widths against the likelihood's posterior, and coverage."""
     names, rows = results["names"], results["sets"]
-    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(9.6, 3.8), layout="constrained")
     axes = figure.subplots(1, 3)
     for ax, key, line, label in (
-        (axes[0], "shift", 0.0, "difference of means / standard deviation"),
+        (axes[0], "shift", 0.0, "difference of means [sd]"),
         (axes[1], "width_ratio", 1.0, "ratio of standard deviations"),
     ):
         values = np.asarray([row[key] for row in rows])
@@ -216,6 +216,6 @@ def figure_of(results: dict[str, Any]) -> Figure:
             said = {"posterior": "as trained", "twin": "1.3 times as wide"}[label]
             axes[2].plot(x, shares, mark, color=color, markersize=5, label=said if not j else None)
     axes[2].set_xticks(range(len(names)), names, rotation=30)
-    axes[2].set_ylabel("share of truths in 68 % and 90 % intervals")
-    axes[2].legend(frameon=False, fontsize=8, loc="center right")
+    axes[2].set_ylabel("truths in 68 and 90 % intervals")
+    axes[2].legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.27))
     return figure
