@@ -78,11 +78,14 @@ def config(tmp_path):
 
 
 @pytest.mark.slow  # 40 CPU-s to compile; its parts are in the default tests
-def test_a_whole_run(folder, config, tmp_path, capsys):
+@pytest.mark.parametrize("likelihood", ["binned", "unbinned"])
+def test_a_whole_run(folder, config, tmp_path, capsys, likelihood):
     out = tmp_path / "out"
-    status = main(["infer", str(folder), "--config", str(config), "--out", str(out), "--samples", "200"])
+    command = ["infer", str(folder), "--config", str(config), "--out", str(out), "--samples", "200"]
+    status = main([*command, "--likelihood", likelihood])
     assert status == 0, capsys.readouterr().err
     result = json.loads((out / "result.json").read_text())
+    assert result["provenance"]["settings"]["likelihood"] == likelihood
     assert set(result["parameters"]) == {"g1", "wimp", "er"}
     n = result["events"]["in_window"]
     assert 100 < n < 400
