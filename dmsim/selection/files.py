@@ -59,7 +59,9 @@ def read_cuts(path: Path | str) -> CutSet:
     """
     try:
         return from_toml(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

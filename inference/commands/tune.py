@@ -42,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"output {args.out} is a file: give a folder with --out")
     from inference.tuning.study import load_cuts, load_samples, read_study, table_of
 
-    if table_of(args.config).get("kind") == "clustering":
+    kind = table_of(args.config).get("kind", "cuts")
+    if kind not in ("cuts", "clustering"):
+        raise ValueError(f'{args.config}: kind is {kind!r}: must be "cuts" or "clustering"')
+    if kind == "clustering":
         from inference.commands import tune_clustering
 
         return tune_clustering.run(args)
@@ -149,18 +152,18 @@ def _write(args: argparse.Namespace, study: Study, samples: dict[str, Sample], t
     for name, content in texts.items():
         write_whole(args.out / name, lambda file, c=content: file.write(c.encode("utf-8")))
     flow_numbers = {name: flow.as_dict() for name, flow in flows.items()}
-    result = _finite({**tuned.as_dict(), "cut_flow": flow_numbers, "provenance": provenance.as_dict()})
+    result = finite({**tuned.as_dict(), "cut_flow": flow_numbers, "provenance": provenance.as_dict()})
     write_json(args.out / "result.json", result)
 
 
-def _finite(tree: Any) -> Any:
+def finite(tree: Any) -> Any:
     """The same tree with null for what is not a number, which JSON does not know."""
     import math
 
     if isinstance(tree, dict):
-        return {key: _finite(value) for key, value in tree.items()}
+        return {key: finite(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_finite(value) for value in tree]
+        return [finite(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 

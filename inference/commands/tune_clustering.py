@@ -78,7 +78,7 @@ def _write(
     from dmsim.io.files import sha256_of_file, write_json, write_whole
     from dmsim.io.provenance import Provenance, source_sha256, tree_sha256
     from inference.commands import tune_clustering_figures as figures
-    from inference.commands.tune import _finite
+    from inference.commands.tune import finite
     from inference.commands.tune_clustering_report import page
 
     inputs = [args.config, *([args.config.parent / study.settings] if study.settings else [])]
@@ -106,13 +106,14 @@ def _write(
     text = page(tuned, verdict, {name: args.out / f"{name}.png" for name in drawn})
     write_whole(args.out / "report.html", lambda file: file.write(text.encode("utf-8")))
     numbers = {"held_out": verdict.as_dict(tuned.options.scope), "provenance": provenance.as_dict()}
-    write_json(args.out / "result.json", _finite({**tuned.as_dict(), **numbers}))
+    write_json(args.out / "result.json", finite({**tuned.as_dict(), **numbers}))
 
 
 def _print(args: argparse.Namespace, study: ClusteringStudy, tuned: TunedSettings, verdict: Verdict) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from inference.commands.tune_clustering_report import change_in_words
     from inference.tuning.clustering_result import moved
 
     console = Console()
@@ -132,10 +133,8 @@ def _print(args: argparse.Namespace, study: ClusteringStudy, tuned: TunedSetting
             f"{1e3 * value.high:.4g}) on {verdict.errors.n_signals:.0f} held-out signals",
             highlight=False,
         )
-    change = verdict.change
     console.print(
-        f"change {100 * change.value:+.0f} % ({100 * change.low:+.0f} to {100 * change.high:+.0f}); "
-        f"soft against hard {100 * tuned.soft_hard_gap:+.2f} %",
+        f"change {change_in_words(verdict.change)}; soft against hard {100 * tuned.soft_hard_gap:+.2f} %",
         highlight=False,
     )
     console.print(f"{tuned.message}; {tuned.n_gradients} gradients, {tuned.cpu_s:.0f} CPU-s", highlight=False)

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -39,13 +40,12 @@ def page(tuned: TunedSettings, verdict: Verdict, figures: Mapping[str, Path]) ->
     ]
     head = ["settings", "in 1000 signals", "split", "merged", "misclassified", "false",
             "area bias of S1s [%]", "of S2s [%]"]  # fmt: skip
-    interval = f"{_percent(change.value)} ({_percent(change.low)} to {_percent(change.high)})"
     thresholds = [[n, f"{old:.5g}", f"{new:.5g}", f"{r:+.1f}"] for n, old, new, r in _rows(tuned)]
     sections = (
         (
             "What was gained",
             f"<p>{html.escape(tuned.message[:1].upper() + tuned.message[1:])}. Change on "
-            f"{verdict.errors.n_signals:.0f} held-out signals: {interval}.</p>"
+            f"{verdict.errors.n_signals:.0f} held-out signals: {change_in_words(change)}.</p>"
             + _table(head, judged)
             + _figure(figures, "errors"),
         ),
@@ -67,8 +67,16 @@ def page(tuned: TunedSettings, verdict: Verdict, figures: Mapping[str, Path]) ->
     )
 
 
+def change_in_words(change: Interval) -> str:
+    """With its interval; errors that were none cannot fall."""
+    if math.isnan(change.value):
+        return "not known"
+    low, high = (_percent(end) for end in (change.low, change.high))
+    return f"{_percent(change.value)} ({low} to {high})"
+
+
 def _percent(share: float) -> str:
-    return f"{100 * share:+.0f} %" if share == share else "not known"  # noqa: PLR0124 - NaN
+    return "not known" if math.isnan(share) else f"{100 * share:+.0f} %"
 
 
 def _errors(errors, per_signal: Interval) -> list[str]:

@@ -138,22 +138,33 @@ def _values(threshold) -> np.ndarray:
 
 
 def draw_trajectory(tuned: TunedCuts) -> Figure:
-    """Soft and hard figures of every start, the efficiency and the softness, against the step."""
-    track = tuned.trajectory
+    """Soft and hard figures of every start, the efficiency and the softness, against the step.
+
+    The last climb, on all events but the held-out ones, follows behind a dotted line.
+    """
+    tracks = [tuned.trajectory, *([tuned.trajectory_on_all] if tuned.trajectory_on_all else [])]
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    for values, color, label in (
-        (track.soft, "0.6", "soft, tuned events"),
-        (track.hard, _GIVEN, "hard, tuned events"),
-        (track.validation, _TUNED, "hard, events to choose on"),
-    ):
-        for start, column in enumerate(values.T):
-            left.plot(track.step, column, color=color, lw=1, label=label if start == 0 else None)
+    before = 0
+    for number, track in enumerate(tracks):
+        step = before + track.step
+        for values, color, label in (
+            (track.soft, "0.6", "soft, tuned events"),
+            (track.hard, _GIVEN, "hard, tuned events"),
+            (track.validation, _TUNED, "hard, events to choose on"),
+        ):
+            lines = left.plot(step, values, color=color, lw=1)
+            if number == 0:
+                lines[0].set_label(label)
+        middle.plot(step, track.efficiency, color=_TUNED, lw=1)
+        right.plot(step, track.softness / track.softness[0], color="0.3", lw=0.8)
+        if number:
+            for ax in (left, middle, right):
+                ax.axvline(before, color="black", lw=0.8, ls=":")
+        before = int(step[-1])
     left.set_ylabel("figure, penalised")
     left.legend(frameon=False, fontsize=7)
-    middle.plot(track.step, track.efficiency, color=_TUNED, lw=1)
     middle.set_ylabel("signal efficiency")
-    right.plot(track.step, track.softness / track.softness[0], color="0.3", lw=0.8)
     right.set_yscale("log")
     right.set_ylabel("softness of each threshold / its first")
     for ax in (left, middle, right):

@@ -13,8 +13,8 @@ from inference.tuning.study import Study
 _CAPTIONS = {
     "variables": "Each cut's variable, for events that pass all other cuts. Dashed: given; full: tuned. "
     "Thresholds outside of the shown range cut nothing away there.",
-    "trajectory": "The way there, one line a start. Left: figures with the penalty for the finite sample. "
-    "Right: how soft each threshold was.",
+    "trajectory": "The way there, one line a start; after the dotted line once more on all but the held-out "
+    "events. Left: figures with the penalty for the finite sample. Right: how soft each threshold was.",
     "thresholds": "The figure around the tuned cuts, with penalty, on all events: one threshold moves by "
     "up to one spread of the signal, all others stay.",
 }

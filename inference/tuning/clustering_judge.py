@@ -11,7 +11,7 @@ from dmsim.reconstruction.settings import Settings
 from inference.tuning.clustering_loss import Errors, Scope, count_by_event
 from inference.tuning.clustering_result import TunedSettings, errors_as_dict
 from inference.tuning.clustering_samples import Batch, added, found_by
-from inference.tuning.figures import Interval
+from inference.tuning.figures import Interval, interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +70,8 @@ def judge(
     times = np.random.default_rng(0).poisson(1.0, (n_bootstrap, signals.size))
     draws, draws_old = ((times @ x) / np.maximum(times @ signals, 1) for x in (wrong, wrong_old))
     with np.errstate(divide="ignore", invalid="ignore"):
-        change = _interval(np.divide(new.per_signal, old.per_signal) - 1, draws / draws_old - 1)
-    verdict = Verdict(
-        new, old, _interval(new.per_signal, draws), _interval(old.per_signal, draws_old), change
-    )
+        change = interval(np.divide(new.per_signal, old.per_signal) - 1, draws / draws_old - 1)
+    verdict = Verdict(new, old, interval(new.per_signal, draws), interval(old.per_signal, draws_old), change)
     return tuned, verdict
 
 
@@ -85,9 +83,3 @@ def _counted(
     counted = [count_by_event(b.truth, peaks, scope) for b, peaks in zip(batches, found, strict=True)]
     signals, wrong = (np.concatenate([getattr(c, n) for c in counted]) for n in ("signals", "wrong"))
     return added([c.errors for c in counted]), signals, wrong
-
-
-def _interval(value: float, draws: np.ndarray) -> Interval:
-    draws = draws[np.isfinite(draws)]
-    low, high = np.quantile(draws, [0.16, 0.84]) if draws.size else (np.nan, np.nan)
-    return Interval(float(value), float(low), float(high))

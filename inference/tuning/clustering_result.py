@@ -90,7 +90,8 @@ class TunedSettings:
 
     def write(self, path: str | Path) -> None:
         """The settings as a TOML file for `dmsim reconstruct --settings`, with what was tuned marked."""
-        write_settings(self.settings, path, tuned={name.split("[")[0] for name in self.names})
+        tuned = {name.split("[")[0] for name in self.names} if self.improved else None
+        write_settings(self.settings, path, tuned=tuned)
 
     def as_dict(self) -> dict[str, Any]:
         """Numbers and words for a JSON file."""

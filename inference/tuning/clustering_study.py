@@ -1,6 +1,5 @@
 """A study of tuned thresholds of the reconstruction as a TOML file: which records are simulated, and how."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from inference.tuning.clustering_loss import SCOPE, Scope
 from inference.tuning.clustering_parameters import LEAVES, Leaf, parameters_of
 from inference.tuning.clustering_result import Options
 from inference.tuning.clustering_samples import Batch, batches_of
+from inference.tuning.study import in_one_line, options_of, refuse_unknown
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 SPACING_NS = 40_000_000  # of events of their own: no delayed electron comes after the next one
@@ -71,14 +71,8 @@ class ClusteringStudy(BaseModel):
         Raises:
             ValueError: for an unknown key or a value out of range.
         """
-        known = {field.name for field in dataclasses.fields(Options)} - {"scope"}
-        _refuse("tuning", self.tuning, known)
-        _refuse("scope", self.scope, set(Scope._fields) - {"rules"})
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.tuning.items()}
-        for name, value in values.items():
-            usual = getattr(Options(), name)
-            if not _alike(value, usual):
-                raise ValueError(f"tuning.{name} is {value!r}: must be of the kind of {usual!r}")
+        values = options_of("tuning", self.tuning, Options(), but=("scope",))
+        refuse_unknown("scope", self.scope, set(Scope._fields) - {"rules"})
         return Options(**values, scope=SCOPE._replace(**self.scope))
 
     def leaves(self) -> tuple[Leaf, ...]:
@@ -101,20 +95,6 @@ class ClusteringStudy(BaseModel):
         return Settings() if self.settings is None else load_settings(folder / self.settings)
 
 
-def _alike(value: Any, usual: Any) -> bool:
-    """Whether it is a number, whole number or pair like the usual one."""
-    if isinstance(usual, tuple):
-        return isinstance(value, tuple) and len(value) == len(usual) and all(map(_alike, value, usual))
-    kinds = (int,) if isinstance(usual, int) else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool)
-
-
-def _refuse(table: str, values: Mapping[str, Any], known: set[str]) -> None:
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"{table}.{unknown[0]} is not known: must be of {', '.join(sorted(known))}")
-
-
 def read_clustering_study(path: Path, values: Mapping[str, Any]) -> ClusteringStudy:
     """Check a study.
 
@@ -128,9 +108,7 @@ def read_clustering_study(path: Path, values: Mapping[str, Any]) -> ClusteringSt
     try:
         study = ClusteringStudy(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ValueError(f"{path}: {place}: {first['msg']}") from None
+        raise ValueError(in_one_line(path, error)) from None
     try:
         study.options()
         parameters_of(study.given(path.parent), study.leaves())
@@ -144,7 +122,7 @@ def read_clustering_study(path: Path, values: Mapping[str, Any]) -> ClusteringSt
 def _check_sources(name: str, sample: SampleOf) -> None:
     """Unknown sources and options, before anything is simulated."""
     if sample.source in IN_LOG:
-        _refuse(f"samples.{name}.options", sample.options, set())
+        refuse_unknown(f"samples.{name}.options", sample.options, set())
         return
     alone = {} if sample.source is None else {sample.source: sample.options}
     for source, options in (alone or {s: sample.options.get(s, {}) for s in sample.rates_hz}).items():
@@ -154,9 +132,9 @@ def _check_sources(name: str, sample: SampleOf) -> None:
             raise ValueError(f"samples.{name}: {error}") from None
         if not isinstance(options, dict):
             raise ValueError(f"samples.{name}.options.{source} is {options!r}: must be a table")
-        _refuse(f"samples.{name}.options", options, known - {"n_events", "rate_hz", "event_time_ns"})
+        refuse_unknown(f"samples.{name}.options", options, known - {"n_events", "rate_hz", "event_time_ns"})
     if sample.rates_hz:
-        _refuse(f"samples.{name}.options", sample.options, set(sample.rates_hz))
+        refuse_unknown(f"samples.{name}.options", sample.options, set(sample.rates_hz))
 
 
 def simulate_samples(

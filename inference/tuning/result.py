@@ -55,9 +55,11 @@ class Settings:
             raise ValueError(f"softness {self.softness} must fall from the first to the last, both above 0")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}: must be above 0")
+        if any(not f > 0 for f in self.fractions) or abs(sum(self.fractions) - 1) > 1e-6:
+            raise ValueError(f"fractions {self.fractions} must be above 0 and add up to 1")
         if not 0 < self.start_shares[0] <= self.start_shares[1] < 1:
             raise ValueError(f"start_shares {self.start_shares} must not fall, and lie between 0 and 1")
-        if self.smoothness < 0:
+        if not self.smoothness >= 0:
             raise ValueError(f"smoothness is {self.smoothness}: must not be negative")
 
 
@@ -123,7 +125,7 @@ class TunedCuts:
     improved: bool  # False: the given cuts are handed back
     message: str  # what happened, in words
     verdicts: tuple[Verdict, ...]  # one a constraint, but bounds
-    trajectory: Trajectory  # of the climb that the cuts were chosen from
+    trajectory: Trajectory  # of the climb from every start
     trajectory_without_limits: Trajectory | None  # where they broke a limit and a second climb followed
     trajectory_on_all: Trajectory | None  # of the last climb, on the events to tune and to choose on
     n_gradients: int  # evaluations of the gradient on the events tuned on
@@ -132,12 +134,7 @@ class TunedCuts:
     settings: Settings
 
     def as_dict(self) -> dict[str, Any]:
-        """Numbers and words for a JSON file; without the trajectory's parameters."""
-        track = {
-            f.name: np.asarray(getattr(self.trajectory, f.name)).tolist()
-            for f in dataclasses.fields(Trajectory)
-            if f.name != "values"
-        }
+        """Numbers and words for a JSON file."""
         held_out = {
             f.name: value._asdict() if isinstance(value, Interval) else value
             for f in dataclasses.fields(HeldOut)
@@ -159,5 +156,14 @@ class TunedCuts:
             "n_hard": self.n_hard,
             "cpu_s": self.cpu_s,
             "settings": dataclasses.asdict(self.settings),
-            "trajectory": track,
+            "trajectory": _plain(self.trajectory),
+            "trajectory_without_limits": _plain(self.trajectory_without_limits),
+            "trajectory_on_all": _plain(self.trajectory_on_all),
         }
+
+
+def _plain(track: Trajectory | None) -> dict[str, Any] | None:
+    """Plain numbers, where there is one."""
+    if track is None:
+        return None
+    return {f.name: np.asarray(getattr(track, f.name)).tolist() for f in dataclasses.fields(Trajectory)}

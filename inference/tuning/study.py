@@ -2,7 +2,7 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,12 +91,7 @@ class Study(BaseModel):
         Raises:
             ValueError: for an unknown key or a value out of range.
         """
-        known = {field.name for field in dataclasses.fields(Settings)}
-        unknown = sorted(set(self.tuning) - known)
-        if unknown:
-            raise ValueError(f"tuning.{unknown[0]} is not known: must be of {', '.join(sorted(known))}")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in self.tuning.items()}
-        return Settings(**values)
+        return Settings(**options_of("tuning", self.tuning, Settings()))
 
     def objective_of(self) -> Objective:
         """The figure of merit."""
@@ -115,6 +110,55 @@ class Study(BaseModel):
             out.append(MaxBackground(c.max_background))
         out += [MaxBackground(value, name) for name, value in c.max_background_of.items()]
         return [*out, *(Bounds(name, low, high) for name, (low, high) in c.bounds.items())]
+
+
+def options_of(
+    table: str, values: Mapping[str, Any], usual: Any, *, but: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Values of a study's table as fields of a dataclass.
+
+    Args:
+        table: its name, for messages.
+        values: what is in it.
+        usual: an object of the dataclass, whose values say of what kind each is.
+        but: fields that are not set here.
+
+    Raises:
+        ValueError: for an unknown key, or a value of another kind.
+    """
+    refuse_unknown(table, values, {field.name for field in dataclasses.fields(usual)} - set(but))
+    out: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    for name, value in out.items():
+        if not _alike(value, getattr(usual, name)):
+            raise ValueError(f"{table}.{name} is {value!r}: must be of the kind of {getattr(usual, name)!r}")
+    return out
+
+
+def _alike(value: Any, usual: Any) -> bool:
+    """Whether it is a yes or no, number, whole number or pair like the usual one."""
+    if isinstance(usual, tuple):
+        return isinstance(value, tuple) and len(value) == len(usual) and all(map(_alike, value, usual))
+    if isinstance(usual, bool) or isinstance(value, bool):
+        return isinstance(usual, bool) and isinstance(value, bool)
+    return isinstance(value, int if isinstance(usual, int) else (int, float))
+
+
+def refuse_unknown(table: str, values: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse a key that is not known.
+
+    Raises:
+        ValueError: names it and those that are.
+    """
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"{table}.{unknown[0]} is not known: must be of {', '.join(sorted(known))}")
+
+
+def in_one_line(path: Path, error: ValidationError) -> str:
+    """The first of what is wrong in a study: file, key, what must be."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def table_of(path: Path) -> dict[str, Any]:
@@ -140,9 +184,7 @@ def read_study(path: Path) -> Study:
     try:
         return Study(**table_of(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ValueError(f"{path}: {place}: {first['msg']}") from None
+        raise ValueError(in_one_line(path, error)) from None
 
 
 def load_cuts(study: Study, folder: Path) -> CutSet:

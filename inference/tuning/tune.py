@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from inference.tuning.climb import LATE, climb, starts
-from inference.tuning.constraints import Constraint, Efficiency
+from inference.tuning.constraints import Constraint, Efficiency, limits_of
 from inference.tuning.figures import bootstrap, interval
 from inference.tuning.objective import Objective
 from inference.tuning.problem import Problem
@@ -24,7 +24,7 @@ from inference.tuning.restore import restore
 from inference.tuning.result import HeldOut, Settings, Trajectory, TunedCuts
 from inference.tuning.samples import Samples
 from inference.tuning.vector import Cuts
-from inference.tuning.verdicts import verdicts
+from inference.tuning.verdicts import in_words, verdicts
 
 _N_RESTORED = 5  # candidates that are brought to obey the constraints before the last choice
 _FAR_MOVED = 0.5  # spreads of the signal, assumed: more than the noise of a sample's counts
@@ -130,9 +130,10 @@ def _obeying(problem: Problem, looks: Trajectory, free: Array) -> tuple[Array, f
         found = problem.hard(restored[0], problem.both).kept
         kept = dict(zip(problem.evaluator.names, found.tolist(), strict=True))
         counts = ", ".join(f"{name} {events:.4g}" for name, events in kept.items())
+        asked = ", ".join(in_words(c) for c in limits_of(problem.constraints))
         raise ValueError(
             "constraints contradict each other on these events: no cuts were found that obey "
-            f"{', '.join(str(c) for c in problem.constraints)}; the nearest keep {counts} events"
+            f"{asked}; the given cuts, moved towards it, keep {counts} events"
         )
     chosen = np.array([problem.hard(v, problem.validation).value for v in restored])
     number = int(np.argmax(np.where(obeys, chosen, -np.inf)))

@@ -83,6 +83,8 @@ def test_writes_cuts_that_are_better(study, capsys):
     )  # 4 sigma of 500
     assert flow.efficiency.value >= 0.5
     assert tuned["x"].high == pytest.approx(result["parameters"]["x.high"]["tuned"])
+    # and the record leads to them
+    assert result["trajectory"]["values"][-1][0][0] == pytest.approx(tuned["x"].high, abs=1.0)
     page = (out / "report.html").read_text()
     assert page.count("data:image/png") == 3
     assert "nan" not in page.lower().split("base64")[0]
@@ -98,6 +100,11 @@ def test_writes_cuts_that_are_better(study, capsys):
         ('file = "signal.parquet"', 'file = "none.parquet"', "none.parquet does not exist"),
         ('figure = "asimov_significance"', 'figure = "f1"', "objective.figure"),
         ("n_starts = 1", "n_cats = 1", "tuning.n_cats is not known"),
+        ("n_starts = 1", "n_starts = 1.5", "tuning.n_starts is 1.5"),
+        ("n_starts = 1", 'n_starts = "one"', "tuning.n_starts is 'one'"),
+        ("n_starts = 1", "softness = 0.3", "tuning.softness is 0.3"),
+        ("n_starts = 1", "fractions = [0.5, 0.5, 0.5]", "fractions (0.5, 0.5, 0.5)"),
+        ('cuts = "cuts.toml"', 'kind = "cats"\ncuts = "cuts.toml"', "kind is 'cats'"),
         ('weight = "w"', 'weight = "v"', "no column 'v' to weigh with"),
         ("min_efficiency = 0.5", "min_efficiency = 1.5", "minimum efficiency is 1.5"),
         ('file = "signal.parquet"', 'source = "wimp"', "name a detector"),
