@@ -1,6 +1,6 @@
 """Batches of simulated records with truth: the samples of the quality report, in the sizes of config.toml."""
 
-import pickle
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,15 @@ from typing import Any
 # behind our own folder: some files there have the same names
 sys.path.append(str(Path(__file__).parents[1] / "reconstruction_quality"))
 
+import numpy as np
 import samples  # pyright: ignore[reportMissingImports]
 
 from dmsim.detector import Detector
+from dmsim.records import RawRecords
 from inference.parameters import get_leaf, set_leaf
+from inference.tuning.clustering_loss import truth_of
 from inference.tuning.clustering_samples import Batch, batches_of
+from inference.tuning.truth_matching import Light
 
 _SEED_STEP = 1000  # seeds of the studies are below it
 
@@ -40,15 +44,46 @@ def make(config: dict[str, Any], detector: Detector, seed: int, which: str) -> d
 
 
 def kept(path: Path, config: dict[str, Any], detector: Detector, seed: int, which: str) -> dict:
-    """The same, simulated once: they lie in `path` from then on."""
+    """The same, simulated once: they lie in `path`, an .npz, from then on."""
     if not path.exists():
         made = make(config, detector, seed, which)
-        columns = {name: [(b.records, b.truth) for b in batches] for name, batches in made.items()}
-        path.write_bytes(pickle.dumps(columns))
-    return {
-        name: [Batch(records, truth) for records, truth in batches]
-        for name, batches in pickle.loads(path.read_bytes()).items()
+        arrays = {
+            f"{name}/{number}/{column}": values
+            for name, batches in made.items()
+            for number, batch in enumerate(batches)
+            for column, values in _columns(batch).items()
+        }
+        np.savez(path, allow_pickle=False, **arrays)
+    found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    with np.load(path, allow_pickle=False) as file:
+        for place in file.files:
+            name, number, column = place.split("/")
+            found.setdefault(name, {}).setdefault(number, {})[column] = file[place]
+    return {name: [_batch(columns) for columns in batches.values()] for name, batches in found.items()}
+
+
+def _columns(batch: Batch) -> dict[str, np.ndarray]:
+    """All that a batch is made of, by `part.column`."""
+    light = batch.truth.light
+    parts = {
+        "records": {f.name: getattr(batch.records, f.name) for f in dataclasses.fields(RawRecords)},
+        "light": {"time_ns": light.time_ns, "charge_pe": light.charge_pe, "owner": light.owner},
+        "signals": light.signals,
+        "events": light.events,
     }
+    return {f"{part}.{name}": np.asarray(v) for part, table in parts.items() for name, v in table.items()}
+
+
+def _batch(columns: dict[str, np.ndarray]) -> Batch:
+    parts: dict[str, dict[str, Any]] = {"records": {}, "light": {}, "signals": {}, "events": {}}
+    for place, values in columns.items():
+        part, name = place.split(".")
+        parts[part][name] = values
+    records = parts["records"]
+    for name in ("n_events", "sample_ns", "baseline_adc"):  # plain numbers, which programs are compiled for
+        records[name] = int(records[name])
+    light = Light(**parts["light"], signals=parts["signals"], events=parts["events"])
+    return Batch(RawRecords(**records), truth_of(light))
 
 
 def shifted(detector: Detector, factors: dict[str, float]) -> Detector:

@@ -43,7 +43,7 @@ class Judge:
         other = data.shifted(detector, config["shifted"])
         # what is reconstructed with stays the nominal detector: an analyst does not know of the shift
         self.tests = {
-            name: _flat(data.kept(folder / f"test_{name}.pkl", config, truth, config["test_seed"], "test"))
+            name: _flat(data.kept(folder / f"test_{name}.npz", config, truth, config["test_seed"], "test"))
             for name, truth in (("nominal", detector), ("shifted", other))
         }
 
@@ -83,7 +83,7 @@ class Seed:
         self.options = Options(**config["tuning"])
         self.path = folder / f"seed_{seed}.json"
         self.done = json.loads(self.path.read_text()) if self.path.exists() else {}
-        self.samples = data.kept(folder / f"seed_{seed}_events.pkl", config, detector, seed, "batches")
+        self.samples = data.kept(folder / f"seed_{seed}_events.npz", config, detector, seed, "batches")
         self.parameters = parameters_of(Settings(), LEAVES)
 
     def do(self, method: str) -> None:
