@@ -188,7 +188,7 @@ def cma_es(
     # no start on the border, where its transformation has no slope
     start = np.clip(start, np.array(bounds[0]) + 1e-3, np.array(bounds[1]) - 1e-3)
     search = cma.CMAEvolutionStrategy(start, 0.5, options)
-    while not search.stop() and figure.cpu_s < most_cpu_s:
+    while figure.n == 0 or (not search.stop() and figure.cpu_s < most_cpu_s):
         asked = search.ask()
         search.tell(asked, [-figure(vector.origin + vector.scale * np.asarray(u)) for u in asked])
     return figure.result(", ".join(search.stop() or {}) or "time")

@@ -212,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="*", help="those of the configuration if not given")
     parser.add_argument("--sets", nargs="*", choices=list(cut_sets.SETS), help="all if not given")
     parser.add_argument("--again", nargs="*", default=[], metavar="METHOD", help="though it is known")
-    parser.add_argument("--tiny", action="store_true", help="seconds: shows that it runs, and nothing else")
+    parser.add_argument("--tiny", action="store_true", help="a minute: shows that it runs, and nothing else")
     args = parser.parse_args(arguments)
     config = tomllib.loads(args.config.read_text())
     settings = {method: Settings(**given) for method, given in config["tuning"].items()}
