@@ -19,8 +19,27 @@ from inference.explain import (
     figure,
     integrated_gradients,
 )
+from inference.flows import MatchingFlow
 
 _LEAST_MOVED = 0.1  # of a width: what moved less is not tested by deletion
+
+
+def check_explainable(posterior: Any) -> None:
+    """Raise unless the posterior's draws have a gradient in the data.
+
+    Raises:
+        ValueError: for draws by chains (NLE, NRE), and for those of flow matching.
+    """
+    if not isinstance(posterior, DirectPosterior):
+        raise ValueError(
+            f"draws of a {type(posterior).__name__} are made by chains, without a gradient in the data: only "
+            "posteriors of NPE can be explained"
+        )
+    if isinstance(posterior.network.flow, MatchingFlow):
+        raise ValueError(
+            "draws of flow matching solve an equation, without a gradient in the data: only posteriors of "
+            "NPE with another flow can be explained"
+        )
 
 
 def likeliest_kind(posterior: DirectPosterior, x: Any) -> tuple[int, float]:
@@ -41,17 +60,14 @@ def of_kind(posterior: DirectPosterior, kind: int, summary: Callable[[Any], Any]
     """Draws of the continuous parameters given the kind, differentiable in the data.
 
     Args:
-        posterior: of a flow; other estimators' draws are made by chains, which have no such gradient.
+        posterior: of NPE, with any flow but flow matching.
         kind: label; 0 without a category.
         summary: from the data to what the posterior was trained on.
 
     Raises:
         ValueError: for another posterior.
     """
-    if not isinstance(posterior, DirectPosterior):
-        raise ValueError(
-            f"draws of a {type(posterior).__name__} are made by chains: only those of NPE and FMPE"
-        )
+    check_explainable(posterior)
     network, prior = posterior.network, posterior.prior
 
     def sample(key: PRNGKeyArray, x: Any, n: int) -> Float[Array, "event draw parameter"]:

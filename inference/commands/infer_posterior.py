@@ -21,7 +21,8 @@ def apply_posterior(args: argparse.Namespace) -> int:
 
     Raises:
         ValueError: if the file is no posterior, or of another detector or version, or its diagnostics failed
-            and `--accept-failed` is not given, or the events have no such columns, or other shapes.
+            and `--accept-failed` is not given, or the events have no such columns, or other shapes, or an
+            event is to be explained by a posterior whose draws have no gradient.
     """
     import numpy as np
 
@@ -33,13 +34,18 @@ def apply_posterior(args: argparse.Namespace) -> int:
 
     made_with = detector_of(args.events)
     name = args.detector or made_with
-    loaded = load_posterior(args.posterior, detector=None if name is None else load_detector(name))
+    detector = None if name is None else load_detector(name)
+    loaded = load_posterior(args.posterior, detector=detector)
     trouble = _trouble(args.posterior, loaded.diagnostics, accept_failed=args.accept_failed)
     if name is None:
         trouble.append(f"{args.events} does not say which detector made it")
     elif made_with is not None and loaded.detector is not None and loaded.detector["name"] != made_with:
         trouble.append(f"the events are from {made_with}, the posterior is for {loaded.detector['name']}")
     posterior = loaded.posterior
+    if args.explain is not None:
+        from inference.event_report import check_explainable
+
+        check_explainable(posterior)
     data = read_table(args.events)
     columns, events = _columns(data, posterior.layout.shapes)
     complete = np.all(
@@ -68,7 +74,7 @@ def apply_posterior(args: argparse.Namespace) -> int:
     }
     explained = []
     if row is not None:
-        sensors = None if name is None else load_detector(name).light.sensors
+        sensors = None if detector is None else detector.light.sensors
         summary["explained"] = _explain(args, posterior, columns, row, sensors)
         explained = [f"event_{args.explain}.png"]
     _write(args, posterior, table, summary, events_sha256=data.sha256)

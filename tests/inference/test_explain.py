@@ -19,7 +19,7 @@ from inference.estimators.base import Fit
 from inference.estimators.data import Layout
 from inference.estimators.files import save_posterior
 from inference.estimators.training import Budget, History
-from inference.event_report import of_kind
+from inference.event_report import check_explainable, of_kind
 from inference.explain import Attribution, deletion, figure, integrated_gradients
 
 pytestmark = pytest.mark.quick_compile
@@ -203,3 +203,18 @@ def test_infer_writes_the_report_of_an_event(pattern_file, tmp_path, capsys):
 def test_draws_of_chains_are_not_explained():
     with pytest.raises(ValueError, match="only those of NPE and FMPE"):
         of_kind(object(), 0)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (estimators.FMPE, "draws of flow matching solve an equation"),
+        (estimators.NLE, "draws of a SampledPosterior are made by chains"),
+    ],
+)
+def test_draws_without_a_gradient_are_refused(estimator, message):
+    made = estimator(priors.Prior(priors.Scalar("energy_kev", "keV", dist.Uniform(0.0, 20.0))))
+    layout = Layout((("s1_pe", (1,)), ("s2_pe", (1,))))
+    posterior = made.posterior(made.untrained(jax.random.key(0), layout), layout)
+    with pytest.raises(ValueError, match=message):
+        check_explainable(posterior)
