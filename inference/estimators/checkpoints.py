@@ -51,7 +51,8 @@ def read_archive(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}") from None
     except Exception as error:  # numpy and zipfile raise half a dozen kinds
-        raise ValueError(f"{path} is not an archive of numbers and a JSON text: {error}") from error
+        # numpy's own words advise to load pickles
+        raise ValueError(f"{path} is not an archive of numbers and a JSON text, or is damaged") from error
     return arrays, stated
 
 
@@ -77,7 +78,7 @@ class Checkpoint:
         """The state that was kept, or the fresh one if there is no file.
 
         Raises:
-            ValueError: if the file is of another training; says what differs.
+            ValueError: if the file is of another training or of another version's; says what differs.
         """
         if not self.path.exists():
             return fresh, history
@@ -90,6 +91,12 @@ class Checkpoint:
                 "remove it, or give another name"
             )
         leaves, structure = jax.tree.flatten(fresh._replace(key=jax.random.key_data(fresh.key)))
-        read = [jnp.asarray(arrays[f"state.{i}"]) for i in range(len(leaves))]
+        expected = {f"state.{i}": jnp.shape(leaf) for i, leaf in enumerate(leaves)}
+        if {name: array.shape for name, array in arrays.items()} != expected:
+            raise ValueError(
+                f"checkpoint {self.path} holds another state than this version keeps: remove it, or give "
+                "another name"
+            )
+        read = [jnp.asarray(arrays[name]) for name in expected]
         state = jax.tree.unflatten(structure, read)
         return state._replace(key=jax.random.wrap_key_data(state.key)), History(**stated["history"])

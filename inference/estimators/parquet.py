@@ -26,6 +26,7 @@ from inference.priors import Prior
 
 FORMAT = 1  # grows when a file of an older library can no longer be read
 _STATED = b"dmsim.cached"
+_NO_SCORE = "these files hold (theta, x) alone: leave out the joint score"
 _ROWS = 65_536  # of a group: 40 MB for a set of 150 numbers an event
 
 
@@ -56,8 +57,10 @@ def write_cached(
         rows: of a group, > 0: what is read at a time.
 
     Raises:
-        ValueError: for a set that is empty, not finite, or not of this prior.
+        ValueError: for a set that is empty, not finite, not of this prior, or with a joint score.
     """
+    if cached.score is not None:
+        raise ValueError(_NO_SCORE)
     parts = (
         Cached(cached.theta[i : i + rows], jax.tree.map(lambda part, i=i: part[i : i + rows], cached.x))
         for i in range(0, len(cached), rows)
@@ -95,7 +98,9 @@ def draw_parquet(
 
     def parts():
         for i in range(-(-n // size)):
-            theta, x = jax.tree.map(np.asarray, compiled(jax.random.fold_in(key, i), size))
+            theta, x, *score = jax.tree.map(np.asarray, compiled(jax.random.fold_in(key, i), size))
+            if score:
+                raise ValueError(_NO_SCORE)
             left = min(size, n - i * size)
             yield Cached(theta[:left], jax.tree.map(lambda part, left=left: part[:left], x))
 

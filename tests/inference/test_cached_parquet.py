@@ -149,9 +149,12 @@ def test_a_bad_set_is_not_written(tmp_path, cached):
         (Cached(cached.theta * np.float32(2.0), cached.x), "its prior has support"),
         (Cached(cached.theta[:, :1], cached.x), "the prior has energy_kev, kind"),
         (Cached(cached.theta[:0], jax.tree.map(lambda part: part[:0], cached.x)), "one or more"),
+        (Cached(cached.theta, cached.x, cached.theta[:, :1]), "leave out the joint score"),
     ):
         with pytest.raises(ValueError, match=message):
             write_cached(out, one, PRIOR)
+    with pytest.raises(ValueError, match="leave out the joint score"):
+        draw_parquet(jax.random.key(1), out, lambda key, n: (*simulate(key, n), jnp.zeros((n, 1))), PRIOR, 20)
     with pytest.raises(ValueError, match="no entry 'energy'"):
         write_cached(out, cached, PRIOR, x_units={"energy": "keV"})
     assert not list(tmp_path.iterdir())

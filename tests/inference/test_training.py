@@ -8,7 +8,7 @@ import pytest
 
 import inference
 from inference import flows, priors
-from inference.estimators import training
+from inference.estimators import checkpoints, training
 from inference.estimators.networks import AbstractNetwork
 from inference.estimators.training import Schedule
 
@@ -53,6 +53,21 @@ def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, budget):
     assert not np.array_equal(weights(NPE.fit(jax.random.key(1), SIMULATE, budget)), weights(whole))
     with pytest.raises(ValueError, match="is of another training: key"):
         NPE.fit(jax.random.key(1), SIMULATE, budget, checkpoint=file)
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    """Its identity is the same, but the state that it keeps is not."""
+    network = Drawn(jnp.zeros(()))
+    state, history = training.start(jax.random.key(0), network, FIXED), training.History()
+    file = checkpoints.Checkpoint(tmp_path / "training.npz", {"key": [0]})
+    file.write(state, history)
+    found, _ = file.read(state, history)
+    np.testing.assert_array_equal(found.weights, state.weights)
+    arrays, stated = checkpoints.read_archive(file.path)
+    arrays.pop("state.1")
+    checkpoints.write_archive(file.path, arrays, stated)
+    with pytest.raises(ValueError, match="holds another state than this version keeps: remove it"):
+        file.read(state, history)
 
 
 def test_a_second_fit_compiles_nothing():
