@@ -81,8 +81,3 @@ def _width(prior) -> float:
     """Width of a normal that is cut at most at 0; infinite for any other prior."""
     base = getattr(prior, "base_dist", prior)
     return float(base.scale) if hasattr(base, "scale") else float("inf")
-
-
-def nominal_aux(model: Model) -> Float[np.ndarray, "parameter"]:
-    """Auxiliary measurements as the population's priors state them."""
-    return np.asarray(model.nominal)

@@ -114,8 +114,8 @@ def test_measured_events_are_padded_or_refused(simulator):
         simulator.padded(EventSet(np.asarray([500.0]), np.asarray([900.0])))
 
 
-def test_a_posterior_learns_the_number(simulator, drawn):
-    """A few steps on a drawn set: draws follow the data, in the prior's support."""
+def test_a_posterior_takes_drawn_and_measured_sets(simulator, drawn):
+    """A few steps on a drawn set; draws for a measured one lie in the prior's support."""
     theta, sets = drawn
     cached = Cached(theta, {EVENTS: sets.events, VALID: sets.valid})
     embedding = set_embedding(WINDOW, kind=DeepSets, width=8, depth=1, n_out=4)
