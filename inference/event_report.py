@@ -21,6 +21,7 @@ from inference.explain import (
 )
 from inference.flows import MatchingFlow
 
+_LARGEST_LINEAR = 10.0  # widths: a figure with larger shifts has a logarithmic axis
 _LEAST_MOVED = 0.1  # of a width: what moved less is not tested by deletion
 
 
@@ -139,11 +140,11 @@ def event_report(
             "deletion_p": test.p_value if test is not None and i == most else None,
             "shares": {entry: float(jnp.sum(part[i])) for entry, part in found.shares.items()},
         }
-    _draw(path, found, x, test, list(names), list(units), places_mm, sample_ns, shown)
+    _draw(path, found, x, test, list(names), list(units), places_mm, sample_ns, shown, names[most])
     return {"parameters": out, "nodes": found.n_nodes}
 
 
-def _draw(path, found: Attribution, x, test, names, units, places_mm, sample_ns, shown) -> None:
+def _draw(path, found: Attribution, x, test, names, units, places_mm, sample_ns, shown, tested) -> None:
     patterns, waveforms = {}, {}
     for entry, values in x.items():
         flat = np.ravel(values)
@@ -158,7 +159,10 @@ def _draw(path, found: Attribution, x, test, names, units, places_mm, sample_ns,
                 waveforms[title] = (flat, share)
     numbers = [entry for entry, values in x.items() if np.size(values) == 1]
     panels = [lambda axes: _bars(axes, found, list(x), names)] if numbers or len(x) > 1 else []
-    figure(path, patterns=patterns, waveforms=waveforms, sample_ns=sample_ns, test=test, panels=panels)
+    figure(
+        path, patterns=patterns, waveforms=waveforms, sample_ns=sample_ns, test=test, tested=tested,
+        panels=panels,
+    )  # fmt: skip
 
 
 def _bars(axes: Any, found: Attribution, entries: list[str], names: list[str]) -> None:
@@ -172,5 +176,7 @@ def _bars(axes: Any, found: Attribution, entries: list[str], names: list[str]) -
         axes.barh(at, total, height, color=colours[i % len(colours)], label=name)
     axes.axvline(0, color="#8a8a8a", lw=0.8)
     axes.set_yticks(range(len(entries)), entries, fontsize=7)
-    axes.set(xlabel="shift of the mean, in widths", title="All of each entry", xscale="symlog")
+    axes.set(xlabel="shift of the mean, in widths", title="All of each entry")
+    if np.abs(axes.get_xlim()).max() > _LARGEST_LINEAR:
+        axes.set_xscale("symlog")
     axes.legend(frameon=False, fontsize=7)

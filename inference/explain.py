@@ -213,6 +213,7 @@ def figure(
     sample_ns: float = 10.0,
     title: str = "",
     test: Deletion | None = None,
+    tested: str = "",
     panels: Sequence[Callable[[Any], None]] = (),
 ) -> None:
     """Shares on the sensors' array and along the waveform, in one file.
@@ -224,6 +225,7 @@ def figure(
         sample_ns: of the waveforms.
         title: what is shared out, with its unit; not needed where the names say it.
         test: the deletion test, drawn if given.
+        tested: of which parameter it is.
         panels: further ones, each draws into axes.
     """
     from inference.diagnostics.figures import page  # noqa: PLC0415  matplotlib is slow to load
@@ -242,7 +244,7 @@ def figure(
                 for name, of in waveforms.items()
             ),
             *panels,
-            *([lambda axes: _deletion(axes, test)] if test is not None else []),
+            *([lambda axes: _deletion(axes, test, tested)] if test is not None else []),
         ],
     )
 
@@ -270,9 +272,10 @@ def _samples(axes, pe, shares, sample_ns, title):
     right.tick_params(labelsize=7, colors="#D55E00")
 
 
-def _deletion(axes, test: Deletion):
+def _deletion(axes, test: Deletion, tested: str):
     share, random = np.concatenate([[0], test.share]), np.pad(test.random, ((0, 0), (1, 0)))
     axes.plot(share, random.T, color="#8a8a8a", lw=0.4, alpha=0.6)
     axes.plot(share, np.concatenate([[0], test.ordered]), color="#0072B2", label="most important first")
-    axes.set(xlabel="inputs taken out", ylabel="way to the baseline", title=f"Deletion, p {test.p_value:.3g}")
+    axes.set(xlabel="inputs taken out", ylabel="way to the baseline")
+    axes.set_title(f"Deletion, {tested + ': ' if tested else ''}p {test.p_value:.3g}")
     axes.legend(frameon=False, fontsize=7)
