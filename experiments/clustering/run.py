@@ -160,6 +160,22 @@ class Seed:
         self.path.write_text(json.dumps(self.done, indent=1) + "\n")
 
 
+def tiny(config: dict[str, Any]) -> dict[str, Any]:
+    """One seed, few events, few steps and trials."""
+    few = {name: sample | {"batches": 2, "test": 1} for name, sample in config["samples"].items()}
+    for sample in few.values():
+        if "chunk_s" not in sample:
+            sample["events_per_batch"] = 5
+    budget = {"scan_points": [0.7], "scan_passes": 1, "patience": 2, "tpe_most": 3, "cma_most": 3}
+    return config | {
+        "seeds": config["seeds"][:1],
+        "n_bootstrap": 20,
+        "samples": few,
+        "tuning": config["tuning"] | {"n_steps": 2, "steps_per_plan": 2},
+        "budget": config["budget"] | budget,
+    }
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Compare, draw and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -168,8 +184,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--figure", type=Path, help="PNG to draw")
     parser.add_argument("--seeds", type=int, nargs="*", help="those of the configuration if not given")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS, help="all if not given")
+    parser.add_argument("--tiny", action="store_true", help="minutes: shows that it runs, and nothing else")
     args = parser.parse_args(arguments)
     config = tomllib.loads(args.config.read_text())
+    if args.tiny:
+        config = tiny(config)
     args.out.mkdir(parents=True, exist_ok=True)
     detector = dmsim.load_detector(config["detector"])
     begin = time.process_time()
