@@ -129,7 +129,11 @@ def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
     if "explained" not in results:
         row = explained.chosen(events, pool)
         path = out / "pattern_explained.png"
-        results["explained"] = explained.explain(path, keys[5], events, posts[0], pool, row)
+        try:
+            results["explained"] = explained.explain(path, keys[5], events, posts[0], pool, row)
+        except ValueError as error:  # shares that do not add up: the other numbers stand without them
+            results["explained"] = {"failed": str(error)}
+            print(f"explained: {error}", flush=True)
         results["survey"] = explained.survey(keys[6], events, posts[0], pool, config["explained"]["n_events"])
         _keep(out, results)
     return results
@@ -186,7 +190,8 @@ def main(arguments: list[str] | None = None) -> int:
         args.figures.mkdir(parents=True, exist_ok=True)
         pattern_figures.draw(args.figures / "patterns.png", results)
         for name in ("pattern_report.png", "pattern_explained.png"):
-            shutil.copyfile(args.out / name, args.figures / name)
+            if (args.out / name).exists():
+                shutil.copyfile(args.out / name, args.figures / name)
     print(f"{time.process_time() - cpu:.0f} CPU-s")
     return 0
 
