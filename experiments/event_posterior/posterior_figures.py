@@ -102,7 +102,8 @@ def coverage(found: dict) -> Figure:
         at.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("found less nominal coverage [%]")
     axes[0].set_ylim(-5.5, 4)
-    axes[0].legend(frameon=False, fontsize=5, ncol=2, loc="lower left")
+    # where no point is
+    last.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=6, ncol=2, loc="lower center")
     return figure
 
 
@@ -166,6 +167,8 @@ def table_rows(results: dict) -> Figure:
     right.set(
         xscale="log", yscale="log", xlabel="cS1 [PE]", ylabel="leakage of ER at 50 % of NR", title="ER and NR"
     )
+    right.set_xticks([5, 10, 20, 50, 100], ["5", "10", "20", "50", "100"])
+    right.set_xticks([], minor=True)
     right.legend(frameon=False, fontsize=8)
     for at in (left, right):
         at.spines[["top", "right"]].set_visible(False)
