@@ -201,7 +201,7 @@ def test_infer_writes_the_report_of_an_event(pattern_file, tmp_path, capsys):
 
 
 def test_draws_of_chains_are_not_explained():
-    with pytest.raises(ValueError, match="only those of NPE and FMPE"):
+    with pytest.raises(ValueError, match="only posteriors of NPE"):
         of_kind(object(), 0)  # pyright: ignore[reportArgumentType]
 
 
