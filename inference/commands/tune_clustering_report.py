@@ -1,12 +1,11 @@
 """report.html of tuned thresholds of the reconstruction: one page that needs no other file."""
 
-import base64
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from inference.demo.report_style import CSS
+from inference.commands.report_page import figure, page_of, table
 from inference.tuning.clustering_judge import Verdict
 from inference.tuning.clustering_result import TunedSettings, moved
 from inference.tuning.figures import Interval
@@ -46,25 +45,17 @@ def page(tuned: TunedSettings, verdict: Verdict, figures: Mapping[str, Path]) ->
             "What was gained",
             f"<p>{html.escape(tuned.message[:1].upper() + tuned.message[1:])}. Change on "
             f"{verdict.errors.n_signals:.0f} held-out signals: {change_in_words(change)}.</p>"
-            + _table(head, judged)
+            + table(head, judged)
             + _figure(figures, "errors"),
         ),
-        ("Thresholds", _table(["threshold", "given", "tuned", "change [%]"], thresholds)),
+        ("Thresholds", table(["threshold", "given", "tuned", "change [%]"], thresholds)),
         (
             "How it got there",
             f"<p>{tuned.n_gradients} gradients and {tuned.n_hard} hard readings took {tuned.cpu_s:.0f} "
             "CPU-seconds.</p>" + _figure(figures, "trajectory"),
         ),
     )
-    body = "".join(f"<section><h2>{title}</h2>{text}</section>" for title, text in sections)
-    card_text = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(t)}</span></div>" for v, t in cards)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>dmsim tune</title><style>{CSS}</style></head><body><main>"
-        "<header><h1>Tuned thresholds of the reconstruction</h1></header>"
-        f"<div class=cards>{card_text}</div>{body}</main></body></html>\n"
-    )
+    return page_of("Tuned thresholds of the reconstruction", cards, sections)
 
 
 def change_in_words(change: Interval) -> str:
@@ -91,18 +82,5 @@ def _rows(tuned: TunedSettings) -> list[tuple[str, float, float, float]]:
     ]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "".join(line(row, "td") for row in rows)
-    return f"<div class=scroll><table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table></div>"
-
-
 def _figure(figures: Mapping[str, Path], name: str) -> str:
-    data = base64.b64encode(figures[name].read_bytes()).decode("ascii")
-    caption = html.escape(_CAPTIONS[name], quote=True)
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{caption}"><figcaption>{caption}</figcaption>'
-        "</figure>"
-    )
+    return figure(figures[name], _CAPTIONS[name])

@@ -1,12 +1,11 @@
 """report.html of tuned cuts: one page that needs no other file."""
 
-import base64
 import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inference.demo.report_style import CSS
+from inference.commands.report_page import figure, page_of, table
 from inference.tuning.result import Interval, TunedCuts
 from inference.tuning.study import Study
 
@@ -23,14 +22,6 @@ _CAPTIONS = {
 def _interval(value: Interval, form: str, factor: float = 1.0) -> str:
     numbers = (f"{factor * v:{form}}" for v in value)
     return "{} ({} to {})".format(*numbers)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    def line(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "".join(line(row, "td") for row in rows)
-    return f"<div class=scroll><table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table></div>"
 
 
 def page(
@@ -83,13 +74,13 @@ def page(
             "What was gained",
             f"<p>{html.escape(tuned.message[:1].upper() + tuned.message[1:])}. Figures are of hard cuts on "
             "events that neither steps nor choices have seen; 68 % bootstrap intervals.</p>"
-            + _table(["cuts", "figure"], judged)
-            + _table(["sample", "expected events, cuts as given", "as tuned"], kept)
+            + table(["cuts", "figure"], judged)
+            + table(["sample", "expected events, cuts as given", "as tuned"], kept)
             + f"<p>{html.escape(notes.get('efficiency', ''))}.</p>"
-            + (_table(["constraint", "where chosen", "held-out", "met there"], limits) if limits else ""),
+            + (table(["constraint", "where chosen", "held-out", "met there"], limits) if limits else ""),
         ),
         ("Variables", _figure(figures, "variables")),
-        ("Thresholds", _table(["threshold", "given", "tuned", "spread of the signal"], rows)),
+        ("Thresholds", table(["threshold", "given", "tuned", "spread of the signal"], rows)),
         ("Around the optimum", _figure(figures, "thresholds")),
         (
             "How it got there",
@@ -98,20 +89,8 @@ def page(
         ),
         ("Cut flow", flow_texts),
     )
-    body = "".join(f"<section><h2>{title}</h2>{text}</section>" for title, text in sections)
-    card_text = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(t)}</span></div>" for v, t in cards)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>dmsim tune</title><style>{CSS}</style></head><body><main>"
-        f"<header><h1>Tuned cuts</h1></header><div class=cards>{card_text}</div>{body}</main></body></html>\n"
-    )
+    return page_of("Tuned cuts", cards, sections)
 
 
 def _figure(figures: Mapping[str, Path], name: str) -> str:
-    data = base64.b64encode(figures[name].read_bytes()).decode("ascii")
-    caption = html.escape(_CAPTIONS[name], quote=True)
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{caption}"><figcaption>{caption}</figcaption>'
-        "</figure>"
-    )
+    return figure(figures[name], _CAPTIONS[name])

@@ -1,9 +1,6 @@
 """The event-posterior study: its pieces, and the whole in miniature."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -14,27 +11,13 @@ import pytest
 import dmsim
 import inference
 
-FOLDER = Path(__file__).parents[2] / "experiments" / "event_posterior"
-MODULES = ("run", "checks", "events", "exact", "rows", "posterior_figures")
 N = 2048
 
 
 @pytest.fixture(scope="module")
-def study():
-    """The script as a module; its neighbours are forgotten again, whose names others may use."""
-    before = {name: sys.modules.pop(name, None) for name in MODULES}
-    sys.path.insert(0, str(FOLDER))
-    spec = importlib.util.spec_from_file_location("event_posterior_run", FOLDER / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = [each for each in sys.path if each != str(FOLDER)]
-    for name, kept in before.items():
-        sys.modules.pop(name, None)
-        if kept is not None:
-            sys.modules[name] = kept
+def study(loaded):
+    with loaded("event_posterior") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

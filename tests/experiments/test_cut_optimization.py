@@ -1,33 +1,17 @@
 """The study of tuned cuts runs from its command, in miniature."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "experiments" / "cut_optimization"
-MODULES = ("run", "rivals", "samples", "cut_sets", "report")
-
 
 @pytest.fixture
-def study(monkeypatch):
-    """The script as a module; its neighbours are forgotten again, whose names others may use."""
+def study(loaded):
     pytest.importorskip("optuna", reason="needs the extra studies")
     pytest.importorskip("cma", reason="needs the extra studies")
-    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    spec = importlib.util.spec_from_file_location("cut_optimization_run", FOLDER / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    for name in MODULES:
-        sys.modules.pop(name, None)
+    with loaded("cut_optimization") as module:
+        yield module
 
 
 def _made_up(seed, n, expected, detector, truth):

@@ -1,9 +1,5 @@
 """Events of the study of clustering, kept in a file: what is read back is what was simulated."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
@@ -11,21 +7,11 @@ from clustering_truth import batch
 
 import dmsim
 
-FOLDER = Path(__file__).parents[3] / "experiments" / "clustering"
-
 
 @pytest.fixture
-def data(monkeypatch):
-    """The study's module; its neighbour is forgotten again, whose name others use."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "samples", raising=False)
-    spec = importlib.util.spec_from_file_location("clustering_data", FOLDER / "data.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.modules.pop("samples", None)
+def data(loaded):
+    with loaded("clustering", "data") as module:
+        yield module
 
 
 def test_kept_events_are_those_simulated(data, tmp_path, monkeypatch):

@@ -1,34 +1,19 @@
 """The study of clustering runs from its command, in miniature."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from clustering_truth import batch
 
 pytestmark = pytest.mark.quick_compile
-FOLDER = Path(__file__).parents[3] / "experiments" / "clustering"
-MODULES = ("run", "data", "searches", "report", "samples")
 
 
 @pytest.fixture
-def study(monkeypatch):
-    """The script as a module; its neighbours are forgotten again, whose names others use."""
+def study(loaded):
     pytest.importorskip("optuna", reason="needs the extra studies")
     pytest.importorskip("cma", reason="needs the extra studies")
-    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    spec = importlib.util.spec_from_file_location("clustering_run", FOLDER / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    for name in MODULES:
-        sys.modules.pop(name, None)
+    with loaded("clustering") as module:
+        yield module
 
 
 def check(study, folder):
