@@ -84,7 +84,7 @@ class AbstractEstimator:
             key: of simulations, weights and batches: the same key gives the same posterior.
             simulate: a function that jax can compile, (key, n) -> (theta[n, parameter], x[n, ...]), x an
                 array or a dictionary of arrays; or a set drawn before. A third array, the joint score,
-                is used where the budget says so.
+                is used where the budget says so; a fourth is each event's weight, see `Cached`.
             budget: how much to simulate and to train.
             validation: events for the reported loss instead of some of the simulated ones.
             checkpoint: a file from which an interrupted training goes on, bit for bit, and which is written
@@ -177,9 +177,17 @@ class AbstractEstimator:
             raise ValueError("theta is not finite")
         self.prior.check_inside(part.theta)
         check_finite(part.x)
+        if part.weight is not None:
+            self._check_weight(np.asarray(part.weight), len(part))
+
+    def _check_weight(self, weight: np.ndarray, n: int) -> None:
+        if not self.fits_density:
+            raise ValueError("weights need an estimator that is trained by the density of theta: NPE")
+        if weight.shape != (n,) or not (np.isfinite(weight) & (weight > 0)).all():
+            raise ValueError(f"weight has shape {weight.shape}: must be ({n},), with finite values above 0")
 
     def _prepared(self, part: Cached) -> Data:
-        given = jax.tree.map(jnp.asarray, (part.theta, part.x, part.score))
+        given = jax.tree.map(jnp.asarray, (part.theta, part.x, part.score, part.weight))
         return jax.jit(prepare)(self.prior, *given)
 
     def _scaled(self, network: Any, pilot: Cached) -> Any:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-# (theta, x), or (theta, x, score) with the gradient in theta of log p(x, latents | theta)
+# (theta, x), (theta, x, score) with the gradient in theta of log p(x, latents | theta), or
+# (theta, x, score or None, weight) with the weight of each event in the loss: see `Cached`
 Simulate = Callable[[PRNGKeyArray, int], tuple[Any, ...]]
 
 
@@ -103,14 +104,18 @@ class Cached:
         theta: parameters, columns as the prior's.
         x: data of each, an array or a dictionary of arrays.
         score: gradient in theta of log p(x, latents | theta), where the simulator gives it.
+        weight: of each event in the loss, of mean 1, > 0. Prior density over that of a proposal leaves the
+            posterior what it is where theta was drawn from the proposal, and so does any factor that
+            depends on x alone: events that matter can be simulated more often, and counted more.
     """
 
     theta: Float[np.ndarray, "event parameter"]
     x: Any
     score: Float[np.ndarray, "event continuous"] | None = None
+    weight: Float[np.ndarray, "event"] | None = None
 
     def __post_init__(self):
-        counts = {len(part) for part in jax.tree.leaves((self.theta, self.x, self.score))}
+        counts = {len(part) for part in jax.tree.leaves((self.theta, self.x, self.score, self.weight))}
         if len(counts) != 1:
             raise ValueError(f"theta and x differ in their number of events: {sorted(counts)}")
 
@@ -130,7 +135,7 @@ class Cached:
 
     def split(self, n_last: int) -> tuple["Cached", "Cached"]:
         """All but the last pairs, and the last."""
-        first, whole = len(self) - n_last, (self.theta, self.x, self.score)
+        first, whole = len(self) - n_last, (self.theta, self.x, self.score, self.weight)
         return (
             Cached(*jax.tree.map(lambda part: part[:first], whole)),
             Cached(*jax.tree.map(lambda part: part[first:], whole)),

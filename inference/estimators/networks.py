@@ -236,12 +236,18 @@ def posterior_network(
     n_unbounded: int,
     n_kinds: int,
     layout: Layout,
+    classifier_width: int = 50,
+    classifier_blocks: int = 1,
 ) -> PosteriorNetwork:
     """An untrained network of NPE."""
     key_embedding, key_flow, key_kinds = jax.random.split(key, 3)
     net = embedding.build(key_embedding, layout.shapes)
     n_out = jax.eval_shape(net, _example(layout)).shape[0]
-    classifier = Conditioner(key_kinds, 1, n_out, n_kinds, width=50, n_blocks=1) if n_kinds else None
+    classifier = None
+    if n_kinds:
+        classifier = Conditioner(
+            key_kinds, 1, n_out, n_kinds, width=classifier_width, n_blocks=classifier_blocks
+        )
     return PosteriorNetwork(
         Scaling(jnp.zeros(n_unbounded), jnp.ones(n_unbounded)),
         _unit(layout),

@@ -21,10 +21,14 @@ class NPE(AbstractEstimator):
         prior: of the parameters; a category in it gets q(kind | x) q(theta | x, kind).
         embedding: description of the network on x; the standardised data themselves if not given.
         flow: description of the flow.
+        classifier_width: hidden units of q(kind | x), > 0.
+        classifier_blocks: residual blocks of it, > 0.
     """
 
     embedding: embeddings.Description = embeddings.Features()
     flow: flows.Description = flows.Coupling()
+    classifier_width: int = 50
+    classifier_blocks: int = 1
 
     @property
     @override
@@ -35,7 +39,10 @@ class NPE(AbstractEstimator):
     def untrained(self, key: PRNGKeyArray, layout: Layout) -> PosteriorNetwork:
         category = self.prior.category
         n_kinds = len(category.labels) if category else 0
-        return posterior_network(key, self.embedding, self.flow, self.prior.n_unbounded, n_kinds, layout)
+        sizes = (self.classifier_width, self.classifier_blocks) if n_kinds else ()
+        return posterior_network(
+            key, self.embedding, self.flow, self.prior.n_unbounded, n_kinds, layout, *sizes
+        )
 
     @override
     def posterior(self, network: Any, layout: Layout) -> DirectPosterior:

@@ -26,7 +26,7 @@ from inference.priors import Prior
 
 FORMAT = 1  # grows when a file of an older library can no longer be read
 _STATED = b"dmsim.cached"
-_NO_SCORE = "these files hold (theta, x) alone: leave out the joint score"
+_NO_SCORE = "these files hold (theta, x) alone: leave out the joint score and weights"
 _ROWS = 65_536  # of a group: 40 MB for a set of 150 numbers an event
 
 
@@ -57,9 +57,10 @@ def write_cached(
         rows: of a group, > 0: what is read at a time.
 
     Raises:
-        ValueError: for a set that is empty, not finite, not of this prior, or with a joint score.
+        ValueError: for a set that is empty, not finite, not of this prior, or with a joint score
+            or weights.
     """
-    if cached.score is not None:
+    if cached.score is not None or cached.weight is not None:
         raise ValueError(_NO_SCORE)
     parts = (
         Cached(cached.theta[i : i + rows], jax.tree.map(lambda part, i=i: part[i : i + rows], cached.x))

@@ -89,6 +89,11 @@ class Data(NamedTuple):
     kind: Int[Array, "event"]
     x: Any
     score: Float[Array, "event unbounded"] | None = None  # gradient in u that a posterior's is to match
+    weight: Float[Array, "event"] | None = None  # in the loss
+
+    def mean(self, loss: Float[Array, "event"]) -> Float[Array, ""]:
+        """Over the events, weighted."""
+        return jnp.mean(loss if self.weight is None else self.weight * loss)
 
 
 class State(NamedTuple):
@@ -129,11 +134,13 @@ class History:
     seconds: list[float] = field(default_factory=list)  # wall time since the start, without what was resumed
 
 
-def prepare(prior: Prior, theta: Float[Array, "event parameter"], x: Any, score: Any = None) -> Data:
+def prepare(
+    prior: Prior, theta: Float[Array, "event parameter"], x: Any, score: Any = None, weight: Any = None
+) -> Data:
     """A simulated batch as networks take it."""
     kind = theta[:, -1].astype(jnp.int32) if prior.category else jnp.zeros(theta.shape[0], jnp.int32)
     u = prior.to_unbounded(theta)
-    return Data(u, kind, x, None if score is None else joint_score.target(prior, theta, u, score))
+    return Data(u, kind, x, None if score is None else joint_score.target(prior, theta, u, score), weight)
 
 
 def weights_of(network: AbstractNetwork) -> tuple[Float[Array, "weight"], Callable[[Array], AbstractNetwork]]:
@@ -158,9 +165,9 @@ def _step(state: State, batch: Data, build: Callable, schedule: Schedule, clip: 
 
     def mean_loss(flat):
         if schedule.score_weight is None or schedule.score_scale is None:
-            return jnp.mean(build(flat).loss(key, batch.u, batch.kind, batch.x))
+            return batch.mean(build(flat).loss(key, batch.u, batch.kind, batch.x))
         loss, misfit = joint_score.losses(build(flat), key, batch, schedule.score_scale)
-        return jnp.mean(loss + schedule.score_weight * misfit)
+        return batch.mean(loss + schedule.score_weight * misfit)
 
     loss, gradient = jax.value_and_grad(mean_loss)(state.weights)
     direction: Any
@@ -215,7 +222,7 @@ def validation_loss(
 ) -> Float[Array, ""]:
     """Mean loss of the averaged weights on events that training never sees."""
     _, build = weights_of(network)
-    return jnp.mean(build(averaged).loss(key, data.u, data.kind, data.x))
+    return data.mean(build(averaged).loss(key, data.u, data.kind, data.x))
 
 
 class Trainer:
