@@ -1,6 +1,6 @@
 """Effective samples per CPU-second of a calibration's posterior in six unknowns, against emcee.
 
-    python benchmarks/population.py [--seeds 3] [--peer-steps 1250]
+    python benchmarks/population.py [--seeds 3] [--peer-seeds 1]
 
 Ours: a smooth template from the differentiable simulator, its quadratic expansion, NUTS. Peer: emcee on a
 histogram of simulated areas (`peer_emcee.py`), same simulator, data, window and priors. Each side's effective
@@ -99,11 +99,12 @@ def peer(fit, seed: int, args) -> dict:
         covariance = np.cov(fit.chains.flat.T).tolist()
         start.write_text(json.dumps({"mode": fit.mode.tolist(), "covariance": covariance}))
         command = [sys.executable, str(Path(__file__).with_name("peer_emcee.py")), "--seed", str(seed)]
-        command += ["--steps", str(args.peer_steps), "--walkers", str(args.peer_walkers)]
+        command += ["--taus", str(args.peer_taus), "--cpu-seconds", str(args.peer_cpu_seconds)]
+        command += ["--walkers", str(args.peer_walkers)]
         command += ["--events", str(args.peer_events), "--start", str(start), "--moves", args.peer_moves]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
+        raise RuntimeError(f"{command} ended with status {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -140,7 +141,8 @@ def main() -> int:
     parser.add_argument("--templates", type=int, default=3, help="other ones for the first data set")
     parser.add_argument("--peer-events", type=int, default=100_000)
     parser.add_argument("--peer-walkers", type=int, default=12)
-    parser.add_argument("--peer-steps", type=int, default=1250)
+    parser.add_argument("--peer-taus", type=float, default=50.0, help="autocorrelation times of its chain")
+    parser.add_argument("--peer-cpu-seconds", type=float, default=2400.0, help="at most")
     parser.add_argument("--peer-moves", choices=("stretch", "de"), default="de")
     parser.add_argument("--noiseless-steps", type=int, default=10_000)
     parser.add_argument("--out", type=Path, help="JSON")

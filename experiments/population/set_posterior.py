@@ -46,7 +46,7 @@ def train(
     """Each network with the same sets, and its CPU-seconds."""
     found = {}
     for name, options in config["networks"].items():
-        embedding = set_embedding(simulator.population.window, kind=embeddings.KINDS[name], **options)
+        embedding = set_embedding(simulator, kind=embeddings.KINDS[name], **options)
         begin = time.process_time()
         trained = fit_set_posterior(
             key,
@@ -162,7 +162,7 @@ def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
         summary=summary,
     )
     print(report, flush=True)
-    diagnostics = {**report.to_dict(), **simulator.stated()}
+    diagnostics = report.to_dict()
     inference.save_posterior(
         out / "set_posterior.npz", fitted.fit, detector=detector, diagnostics=diagnostics
     )

@@ -13,7 +13,11 @@ Shapes = dict[str, tuple[int, ...]]  # of one event; the name is "" where x is a
 
 
 class Description(Protocol):
-    """A frozen dataclass of plain numbers, which files name; `build` gives the network."""
+    """A frozen dataclass of plain numbers, which files name; `build` gives the network.
+
+    A network with a method `started(x)` is asked before training for itself with what it takes from a batch
+    of x, such as scales of its own.
+    """
 
     kind: ClassVar[str]
     scales_itself: ClassVar[bool]  # x comes as it is, not standardised

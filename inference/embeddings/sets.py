@@ -1,20 +1,27 @@
 """Embeddings of a set of events that do not depend on their order: sums (DeepSets), or attention.
 
-Places of the list that hold no event give nothing, whatever number stands there.
+Places of the list that hold no event give nothing, whatever number stands there. What is pooled over n events
+differs from set to set by about 1/sqrt(n) of its size only: before it goes on it is standardised, by sets
+drawn before training starts. Means of the events' features go on untouched as well, so that a feature whose
+sum says much need not be learned again.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from typing_extensions import override
 
 from inference.embeddings.base import Shapes, rngs
 from inference.embeddings.mlp import Dense
 
+_AT_ONCE = 64  # sets whose pooled vectors are made together
+_CONSTANT = 1e-6  # of its mean: a number that varies less is only shifted
 _FAR_BELOW = -1e9  # a logit of weight 0; finite, so that a set of empty places has finite gradients
 
 
@@ -23,6 +30,7 @@ class Listed(eqx.Module):
 
     events: str = eqx.field(static=True)
     valid: str = eqx.field(static=True)
+    n_features: int = eqx.field(static=True)
     centre: tuple[float, ...] = eqx.field(static=True)
     width: tuple[float, ...] = eqx.field(static=True)
 
@@ -36,8 +44,8 @@ class Listed(eqx.Module):
         return jnp.where(there[:, None], events, 0.0), there
 
 
-def _listed(described: Any, shapes: Shapes) -> tuple[Listed, int]:
-    """The reader of a description, and the number of features."""
+def _listed(described: Any, shapes: Shapes) -> Listed:
+    """The reader of a description."""
     shape = shapes.get(described.events, ())
     if len(shape) != 2:
         raise ValueError(f"event set: entry {described.events!r} of x must be [event, feature], not {shape}")
@@ -49,24 +57,76 @@ def _listed(described: Any, shapes: Shapes) -> tuple[Listed, int]:
         raise ValueError(f"event set: scale is {described.scale}: each must be above 0")
     centre = tuple(described.centre) or (0.0,) * len(described.scale)
     scale = tuple(described.scale) or (1.0,) * len(centre)
-    return Listed(described.events, described.valid, centre, scale), shape[1]
+    return Listed(described.events, described.valid, shape[1], centre, scale)
 
 
-class EventSetNet(eqx.Module):
-    """Features of each event of a set -> vector."""
+def _sums(described: Any, n_features: int, n_learned: int, width: int, depth: int, streams: Any) -> Any:
+    """The network on what is pooled, and its shift and scale before sets were seen."""
+    n = n_features + 1 + n_learned
+    return Dense(n, width, depth, described.n_out, rngs=streams), jnp.zeros(n), jnp.ones(n)
+
+
+class AbstractSetNet(eqx.Module):
+    """Features of each event of a set -> vector: what is pooled, standardised, then a network on it.
+
+    A new one states `pooled`.
+    """
+
+    of_sums: eqx.AbstractVar[Dense]
+    listed: eqx.AbstractVar[Listed]
+    shift: eqx.AbstractVar[Float[Array, "pool"]]  # of what is pooled; never trained
+    scale: eqx.AbstractVar[Float[Array, "pool"]]
+    standardised: eqx.AbstractVar[bool]
+
+    @abstractmethod
+    def pooled(
+        self, events: Float[Array, "event feature"], there: Bool[Array, "event"]
+    ) -> Float[Array, "learned"]:
+        """What is learned of the events that are there."""
+
+    def before_sums(self, x: Any) -> Float[Array, "pool"]:
+        """All that is known of a set: means of features, how many there are, and what is pooled."""
+        events, there = self.listed(x)
+        count = jnp.sum(there).astype(events.dtype)
+        # means forget how many there are
+        plain = jnp.append(events.sum(axis=0) / jnp.maximum(count, 1), jnp.log1p(count))
+        return jnp.concatenate([plain, self.pooled(events, there)])
+
+    def __call__(self, x: Any) -> Float[Array, "out"]:
+        """The embedding of one set: the network's, then means and number untouched."""
+        pooled = (self.before_sums(x) - jax.lax.stop_gradient(self.shift)) / jax.lax.stop_gradient(self.scale)
+        return jnp.concatenate([self.of_sums(pooled), pooled[: self.listed.n_features + 1]])
+
+    def started(self, x: Any) -> Self:
+        """The same with what is pooled standardised over some sets, as it is before training.
+
+        Source: data-dependent initialisation, Salimans and Kingma, arXiv:1602.07868, section 3.
+        """
+        if not self.standardised:
+            return self
+        pooled = eqx.filter_jit(lambda net, x: jax.lax.map(net.before_sums, x, batch_size=_AT_ONCE))(self, x)
+        width = pooled.std(axis=0)
+        constant = width <= _CONSTANT * jnp.maximum(jnp.abs(pooled.mean(axis=0)), 1e-30)
+        moments = pooled.mean(axis=0), jnp.where(constant, 1.0, width)
+        return eqx.tree_at(lambda net: (net.shift, net.scale), self, moments)
+
+
+class EventSetNet(AbstractSetNet):
+    """Pools by the mean of what a network makes of each event."""
 
     of_event: Dense
     of_sums: Dense
     listed: Listed
+    shift: Float[Array, "pool"]
+    scale: Float[Array, "pool"]
+    standardised: bool = eqx.field(static=True)
 
-    def __call__(self, x: Any) -> Float[Array, "out"]:
-        """The embedding of one set."""
-        events, there = self.listed(x)
-        each = jax.nn.silu(self.of_event(events))
-        count = jnp.sum(there)
-        mean = jnp.sum(jnp.where(there[:, None], each, 0.0), axis=0) / jnp.maximum(count, 1)
-        # the mean forgets how many there are
-        return self.of_sums(jnp.concatenate([mean, jnp.log1p(count.astype(mean.dtype))[None]]))
+    @override
+    def pooled(
+        self, events: Float[Array, "event feature"], there: Bool[Array, "event"]
+    ) -> Float[Array, "learned"]:
+        each = jnp.where(there[:, None], jax.nn.silu(self.of_event(events)), 0.0)
+        return each.sum(axis=0) / jnp.maximum(jnp.sum(there), 1)
 
 
 @dataclass(frozen=True)
@@ -83,6 +143,7 @@ class EventSet:
         n_out: length of the embedding.
         centre: of each feature, in its unit; 0 if not given.
         scale: of each feature, in its unit, > 0; 1 if not given. The network sees (feature - centre) / scale.
+        standardised: whether sets drawn before training set the scale of what is pooled.
     """
 
     kind: ClassVar[str] = "event_set"
@@ -94,6 +155,7 @@ class EventSet:
     n_out: int = 32
     centre: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    standardised: bool = True
 
     def build(self, key: PRNGKeyArray, shapes: Shapes) -> EventSetNet:
         """An untrained network.
@@ -101,12 +163,18 @@ class EventSet:
         Raises:
             ValueError: if the data are no list of events, or of other features than centre and scale.
         """
-        listed, n_features = _listed(self, shapes)
+        listed = _listed(self, shapes)
         key_event, key_sums = jax.random.split(key)
+        n = listed.n_features
+        sums, shift, scale = _sums(self, n, self.width, self.width, self.depth, rngs(key_sums))
+        of_event = Dense(n, self.width, self.depth, self.width, rngs=rngs(key_event))
         return EventSetNet(
-            Dense(n_features, self.width, self.depth, self.width, rngs=rngs(key_event)),
-            Dense(self.width + 1, self.width, self.depth, self.n_out, rngs=rngs(key_sums)),
-            listed,
+            of_event=of_event,
+            of_sums=sums,
+            listed=listed,
+            shift=shift,
+            scale=scale,
+            standardised=self.standardised,
         )
 
 
@@ -138,8 +206,8 @@ class Attention(nnx.Module):
         return self.last_norm(mixed + jax.nn.silu(self.last(mixed)))
 
 
-class AttentionSetNet(eqx.Module):
-    """Features of each event of a set -> vector."""
+class AttentionSetNet(AbstractSetNet):
+    """Pools by attention of learned seeds, after attention among the events."""
 
     of_event: Dense
     inducing: Float[Array, "block point width"]
@@ -148,17 +216,18 @@ class AttentionSetNet(eqx.Module):
     pool: Attention
     of_sums: Dense
     listed: Listed
+    shift: Float[Array, "pool"]
+    scale: Float[Array, "pool"]
+    standardised: bool = eqx.field(static=True)
 
-    def __call__(self, x: Any) -> Float[Array, "out"]:
-        """The embedding of one set."""
-        events, there = self.listed(x)
+    @override
+    def pooled(
+        self, events: Float[Array, "event feature"], there: Bool[Array, "event"]
+    ) -> Float[Array, "learned"]:
         each = self.of_event(events)
         for points, (gather, spread) in zip(self.inducing, self.blocks, strict=True):
             each = spread(each, gather(points, each, there), None)
-        pooled = self.pool(self.seeds, each, there)
-        count = jnp.log1p(jnp.sum(there).astype(pooled.dtype))
-        # attention is a mean: it forgets how many there are
-        return self.of_sums(jnp.append(pooled.reshape(-1), count))
+        return self.pool(self.seeds, each, there).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -181,6 +250,7 @@ class AttentionSet:
         n_out: length of the embedding.
         centre: as `EventSet`.
         scale: as `EventSet`.
+        standardised: as `EventSet`.
     """
 
     kind: ClassVar[str] = "attention_set"
@@ -195,6 +265,7 @@ class AttentionSet:
     n_out: int = 32
     centre: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    standardised: bool = True
 
     def build(self, key: PRNGKeyArray, shapes: Shapes) -> AttentionSetNet:
         """An untrained network.
@@ -203,7 +274,7 @@ class AttentionSet:
             ValueError: if the data are no list of events, or of other features than centre and scale, or the
                 width is no multiple of the heads.
         """
-        listed, n_features = _listed(self, shapes)
+        listed = _listed(self, shapes)
         if self.width % self.n_heads:
             raise ValueError(
                 f"attention set: width {self.width} must be a multiple of n_heads {self.n_heads}"
@@ -214,12 +285,17 @@ class AttentionSet:
         def attention():
             return Attention(self.width, self.n_heads, rngs=streams)
 
+        n_pooled = self.n_seeds * self.width
+        sums, shift, scale = _sums(self, listed.n_features, n_pooled, 2 * self.width, 1, streams)
         return AttentionSetNet(
-            Dense(n_features, self.width, 1, self.width, rngs=rngs(keys[1])),
-            jax.random.normal(keys[2], (self.n_blocks, self.n_inducing, self.width)),
-            nnx.List([nnx.List([attention(), attention()]) for _ in range(self.n_blocks)]),
-            jax.random.normal(keys[3], (self.n_seeds, self.width)),
-            attention(),
-            Dense(self.n_seeds * self.width + 1, 2 * self.width, 1, self.n_out, rngs=streams),
-            listed,
+            of_event=Dense(listed.n_features, self.width, 1, self.width, rngs=rngs(keys[1])),
+            inducing=jax.random.normal(keys[2], (self.n_blocks, self.n_inducing, self.width)),
+            blocks=nnx.List([nnx.List([attention(), attention()]) for _ in range(self.n_blocks)]),
+            seeds=jax.random.normal(keys[3], (self.n_seeds, self.width)),
+            pool=attention(),
+            of_sums=sums,
+            listed=listed,
+            shift=shift,
+            scale=scale,
+            standardised=self.standardised,
         )

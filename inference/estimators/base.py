@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray
 
 from inference.estimators import checkpoints, joint_score
 from inference.estimators.data import Cached, Layout, Simulate, check_finite
-from inference.estimators.networks import AbstractNetwork, Scaling
+from inference.estimators.networks import AbstractNetwork, Scaling, scaled
 from inference.estimators.posterior import AbstractPosterior
 from inference.estimators.progress import Progress
 from inference.estimators.training import Budget, Data, History, Trainer, prepare, start
@@ -197,7 +197,13 @@ class AbstractEstimator:
         x_scaling = jax.tree.map(lambda part: Scaling.of(part, identity=raw), pilot.x)
         own = bool(getattr(getattr(self, "flow", None), "scales_itself", False))
         u_scaling = Scaling.of(np.asarray(u), identity=own)
-        return eqx.tree_at(lambda net: (net.u_scaling, net.x_scaling), network, (u_scaling, x_scaling))
+        network = eqx.tree_at(lambda net: (net.u_scaling, net.x_scaling), network, (u_scaling, x_scaling))
+        started = getattr(getattr(network, "embedding", None), "started", None)
+        if started is None:
+            return network
+        # it sees the data as it will in training
+        given = scaled(x_scaling, jax.tree.map(jnp.asarray, pilot.x))
+        return eqx.tree_at(lambda net: net.embedding, network, started(given))
 
     def _identity(
         self, network: Any, budget: Budget, validation: Cached, key: PRNGKeyArray

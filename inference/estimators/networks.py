@@ -66,7 +66,8 @@ class AbstractNetwork(eqx.Module):
         return jnp.zeros(u.shape[0], u.dtype)
 
 
-def _scaled(scaling: Any, x: Any) -> Any:
+def scaled(scaling: Any, x: Any) -> Any:
+    """Each entry of x by its own scaling."""
     return jax.tree.map(lambda s, part: s(part), scaling, x, is_leaf=lambda node: isinstance(node, Scaling))
 
 
@@ -87,7 +88,7 @@ class PosteriorNetwork(AbstractNetwork):
 
     def condition(self, x: Any) -> Float[Array, "batch embedding"]:
         """The embedding of each event."""
-        return jax.vmap(self.embedding)(_scaled(self.x_scaling, x))
+        return jax.vmap(self.embedding)(scaled(self.x_scaling, x))
 
     def log_kinds(self, condition: Float[Array, "batch embedding"]) -> Float[Array, "batch kind"]:
         """Log probability of each category."""
@@ -155,7 +156,7 @@ class LikelihoodNetwork(AbstractNetwork):
     flow: flows.AbstractFlow
 
     def _flat(self, x: Any) -> Float[Array, "batch feature"]:
-        return jax.vmap(embeddings.flat)(_scaled(self.x_scaling, x))
+        return jax.vmap(embeddings.flat)(scaled(self.x_scaling, x))
 
     @override
     def loss(
@@ -188,7 +189,7 @@ class RatioNetwork(AbstractNetwork):
 
     def log_likelihood(self, u: Float[Array, "batch unbounded"], x: Any) -> Float[Array, "batch"]:
         """f(u, x)."""
-        condition = jax.vmap(self.embedding)(_scaled(self.x_scaling, x))
+        condition = jax.vmap(self.embedding)(scaled(self.x_scaling, x))
         return self.classifier(self.u_scaling(u).T[..., None], condition.T)[0, :, 0]
 
     @override
@@ -196,7 +197,7 @@ class RatioNetwork(AbstractNetwork):
         self, key: PRNGKeyArray, u: Float[Array, "batch unbounded"], kind: Int[Array, "batch"], x: Any
     ) -> Float[Array, "batch"]:
         del key, kind
-        condition = jax.vmap(self.embedding)(_scaled(self.x_scaling, x))
+        condition = jax.vmap(self.embedding)(scaled(self.x_scaling, x))
         u = self.u_scaling(u)
         # contrasts are the parameters of the next events of the batch; no other draw is needed
         rolled = jnp.stack([jnp.roll(u, -i, axis=0) for i in range(self.n_contrasts + 1)], axis=1)

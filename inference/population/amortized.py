@@ -11,7 +11,6 @@ from jaxtyping import PRNGKeyArray
 
 from inference import embeddings, flows
 from inference.estimators import NPE, Budget, Fit
-from inference.likelihood.population_data import Window
 from inference.population.sets import EVENTS, VALID, Overflow, SetSimulator
 
 _N_OVERFLOW = 2048  # sets on which what is lost is counted
@@ -30,18 +29,20 @@ class SetFit(NamedTuple):
 
 
 def set_embedding(
-    window: Window, *, kind: Callable[..., embeddings.Description], **options: Any
+    simulator: SetSimulator, *, kind: Callable[..., embeddings.Description], **options: Any
 ) -> embeddings.Description:
-    """A description of a set network that sees the window as the square from -1 to 1.
+    """A description of a set network that sees the window as the square from -1 to 1, features as they are.
 
     Args:
-        window: of the population.
+        simulator: of the sets.
         kind: `embeddings.EventSet` or `embeddings.AttentionSet`.
         options: of it.
     """
+    window = simulator.population.window
     ends = [(edges[0], edges[-1]) for edges in (window.cs1_edges, window.log_cs2_edges)]
-    centre = tuple((low + high) / 2 for low, high in ends)
-    scale = tuple((high - low) / 2 for low, high in ends)
+    none = (0.0,) * simulator.n_features
+    centre = (*((low + high) / 2 for low, high in ends), *none)
+    scale = (*((high - low) / 2 for low, high in ends), *(1.0 for _ in none))
     return kind(EVENTS, VALID, centre=centre, scale=scale, **options)
 
 
@@ -67,10 +68,9 @@ def fit_set_posterior(
     Raises:
         ValueError: as `NPE.fit`.
     """
-    window = simulator.population.window
     npe = NPE(
         simulator.prior,
-        embedding or set_embedding(window, kind=embeddings.EventSet),
+        embedding or set_embedding(simulator, kind=embeddings.EventSet),
         flow or flows.Coupling(n_layers=3),
     )
     overflow = simulator.overflow(key, _N_OVERFLOW)

@@ -7,6 +7,7 @@ which there is none are lost and counted.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -25,8 +26,10 @@ from inference.likelihood.population import Population
 from inference.likelihood.population_data import EventSet
 from inference.likelihood.population_response import DEPOSIT_COLUMNS, Pairing, Response
 from inference.parameters import set_leaf
-from inference.priors import Prior, Scalar
+from inference.population.features import prior_of
+from inference.priors import Prior
 
+Features = Callable[[Float[Array, "place 2"]], Float[Array, "place feature"]]
 EVENTS, VALID = "events", "valid"  # entries of x
 _AT_ONCE = 64  # sets simulated together: beyond, memory grows and speed does not
 _PILOT = 4096  # draws of the prior for the number of places
@@ -36,7 +39,7 @@ _MARGIN = 5.0  # standard deviations of a Poisson number above the pilot's large
 class Drawn(NamedTuple):
     """One set."""
 
-    events: Float[Array, "place 2"]  # cS1 [PE] and log10(cS2 / PE)
+    events: Float[Array, "place feature"]  # cS1 [PE], log10(cS2 / PE) and features
     valid: Bool[Array, "place"]
     n_lost: Int[Array, ""]  # events of the window, or deposits, for which there was no place
 
@@ -53,21 +56,25 @@ class SetSimulator(eqx.Module):
     """Draws (parameters, set of events) of a population: `simulator(key, n) -> (theta, x)`.
 
     Theta has the free leaves and the rates in their own units, in the population's order; x has "events"
-    [n, place, 2] and "valid" [n, place].
+    [n, place, feature] and "valid" [n, place]: cS1, log10 cS2, and what `features` makes of them.
     """
 
     population: Population
     n_deposits: tuple[int, ...] = eqx.field(static=True)  # places for each component, before any selection
     n_places: int = eqx.field(static=True)  # of events in the window
+    features: Features | None = None
 
     @classmethod
-    def of(cls, population: Population, *, n_places: int | None = None) -> "SetSimulator":
+    def of(
+        cls, population: Population, *, n_places: int | None = None, features: Features | None = None
+    ) -> "SetSimulator":
         """A simulator with places for what the prior allows.
 
         Args:
             population: as the likelihood takes it.
             n_places: of events in the window, > 0; enough for 4096 draws of the prior, with a margin of 5
                 standard deviations, if not given.
+            features: of events, beside cS1 and log10 cS2, such as `event_features` makes.
         """
         rates = np.asarray(prior_of(population).sample(jax.random.key(0), _PILOT))[:, len(population.free) :]
         mean = rates * [c.events_per_unit for c in population.components]
@@ -80,7 +87,7 @@ class SetSimulator(eqx.Module):
             n_places = _rounded(min(m + _MARGIN * math.sqrt(m), sum(n_deposits)))
         if n_places < 1:
             raise ValueError(f"n_places is {n_places}: a set needs a place or more")
-        return cls(population, n_deposits, n_places)
+        return cls(population, n_deposits, n_places, features)
 
     # jax looks compilations of a function up by it: the simulator is itself, whatever arrays it holds
     def __hash__(self) -> int:
@@ -90,6 +97,13 @@ class SetSimulator(eqx.Module):
     def __eq__(self, other: object) -> bool:
         """Whether it is this very object."""
         return self is other
+
+    @property
+    def n_features(self) -> int:
+        """Of an event, beside cS1 and log10 cS2."""
+        if self.features is None:
+            return 0
+        return jax.eval_shape(self.features, jax.ShapeDtypeStruct((1, 2), jnp.float32)).shape[1]
 
     @property
     def prior(self) -> Prior:
@@ -123,13 +137,23 @@ class SetSimulator(eqx.Module):
             ValueError: if none is inside of the window, or more than there are places.
         """
         inside = events.inside(self.population.window)
-        return padded(inside, self.n_places)
+        n = len(inside)
+        if not 0 < n <= self.n_places:
+            raise ValueError(
+                f"{n} events are inside of the window: this set posterior takes 1 to {self.n_places}"
+            )
+        places = np.zeros((self.n_places, 2), np.float32)
+        places[:n] = np.stack([inside.cs1_pe, inside.log_cs2], axis=-1)
+        valid = np.arange(self.n_places) < n
+        return {EVENTS: np.asarray(self._featured(jnp.asarray(places), jnp.asarray(valid))), VALID: valid}
 
-    def stated(self) -> dict[str, Any]:
-        """What the file of a posterior must say, so that events can be put before it: the window."""
-        window = self.population.window
-        ends = {"cs1_pe": window.cs1_edges, "log_cs2": window.log_cs2_edges}
-        return {"window": {name: [edges[0], edges[-1]] for name, edges in ends.items()}}
+    def _featured(
+        self, events: Float[Array, "place 2"], valid: Bool[Array, "place"]
+    ) -> Float[Array, "place feature"]:
+        """Events with their features; empty places are 0."""
+        if self.features is not None:
+            events = jnp.concatenate([events, self.features(events)], axis=-1)
+        return jnp.where(valid[:, None], events, 0.0)
 
     def _one(self, key: PRNGKeyArray, theta: Float[Array, "parameter"]) -> Drawn:
         population = self.population
@@ -155,27 +179,8 @@ class SetSimulator(eqx.Module):
         # those that are kept come first; the places behind them are zero
         chosen = jnp.argsort(~kept, stable=True)[: self.n_places]
         valid = kept[chosen]
-        events = jnp.where(valid[:, None], jnp.stack([cs1, y], axis=-1)[chosen], 0.0)
+        events = self._featured(jnp.stack([cs1, y], axis=-1)[chosen], valid)
         return Drawn(events, valid, lost + jnp.sum(kept) - jnp.sum(valid))
-
-
-def prior_of(population: Population) -> Prior:
-    """The prior of a population's parameters, as estimators take it."""
-    return Prior(*(Scalar(p.name, p.unit, p.prior) for p in population.parameters))
-
-
-def padded(inside: EventSet, n_places: int) -> dict[str, Any]:
-    """Events of a window as x of one set.
-
-    Raises:
-        ValueError: if there is no event, or more than there are places.
-    """
-    n = len(inside)
-    if not 0 < n <= n_places:
-        raise ValueError(f"{n} events are inside of the window: this set posterior takes 1 to {n_places}")
-    events = np.zeros((n_places, 2), np.float32)
-    events[:n] = np.stack([inside.cs1_pe, inside.log_cs2], axis=-1)
-    return {EVENTS: events, VALID: np.arange(n_places) < n}
 
 
 def _rounded(n: float) -> int:

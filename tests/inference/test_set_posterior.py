@@ -118,7 +118,7 @@ def test_a_posterior_takes_drawn_and_measured_sets(simulator, drawn):
     """A few steps on a drawn set; draws for a measured one lie in the prior's support."""
     theta, sets = drawn
     cached = Cached(theta, {EVENTS: sets.events, VALID: sets.valid})
-    embedding = set_embedding(WINDOW, kind=DeepSets, width=8, depth=1, n_out=4)
+    embedding = set_embedding(simulator, kind=DeepSets, width=8, depth=1, n_out=4)
     npe = NPE(simulator.prior, embedding, Coupling(n_layers=1, width=8, n_blocks=1))
     budget = Budget(N_SETS, n_passes=4, batch_size=64, n_validation=64, peak_rate=1e-2)
     post = npe.fit(jax.random.key(5), cached, budget).posterior
