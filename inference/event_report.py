@@ -15,10 +15,12 @@ from inference.explain import (
     Attribution,
     Deletion,
     Sample,
+    Way,
     deletion,
-    figure,
     integrated_gradients,
+    straight,
 )
+from inference.explain_figure import figure
 from inference.flows import MatchingFlow
 
 _LARGEST_LINEAR = 10.0  # widths: a figure with larger shifts has a logarithmic axis
@@ -94,6 +96,7 @@ def event_report(
     places_mm: dict[str, tuple[Any, Any]],
     sample_ns: float = 10.0,
     shown: Sequence[str] = (),
+    way: Way = straight,
     n_draws: int = 256,
     largest_gap: float = LARGEST_GAP,
 ) -> dict[str, Any]:
@@ -110,6 +113,7 @@ def event_report(
         places_mm: x and y of the sensors, for the entries of x that are patterns.
         sample_ns: of the waveforms.
         shown: parameters with panels of their own; all if not given.
+        way: path from baseline to x, see `integrated_gradients`.
         n_draws: of the posterior.
         largest_gap: of completeness.
 
@@ -121,7 +125,9 @@ def event_report(
         ValueError: if the shares do not add up.
     """
     keys = jax.random.split(key)
-    found = integrated_gradients(keys[0], sample, x, baseline, n_draws=n_draws, largest_gap=largest_gap)
+    found = integrated_gradients(
+        keys[0], sample, x, baseline, way=way, n_draws=n_draws, largest_gap=largest_gap
+    )
     size = len(names)
     shown = list(shown) or list(names)
     moved = np.abs(np.asarray(found.moments - found.at_baseline))[:size] / np.asarray(found.moments)[size:]

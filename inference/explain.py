@@ -4,13 +4,14 @@ A posterior's mean and width are functions of the data, differentiable through i
 of noise that does not depend on the data (flows are). Integrated gradients share the difference between a
 moment at the data and at a baseline out over the inputs; the shares add up to it (completeness).
 
-Source: Sundararajan, Taly and Yan, arXiv:1703.01365; deletion: Petsiuk, Das and Saenko, arXiv:1806.07421.
+Source: Sundararajan, Taly and Yan, arXiv:1703.01365, section 4 for paths that are not straight; deletion:
+Petsiuk, Das and Saenko, arXiv:1806.07421.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Sample = Callable[[PRNGKeyArray, Any, int], Float[Array, "event draw parameter"]]
+# (share of the way, baseline, x) -> data on the way
+Way = Callable[[Float[Array, ""], Any, Any], Any]
 
 LARGEST_GAP = 0.01  # of completeness
 _PIECES = 8  # of the path at first, and evaluated in one call
@@ -41,15 +44,24 @@ def moments(draws: Float[Array, "draw parameter"]) -> Float[Array, "moment"]:
     return jnp.concatenate([jnp.mean(draws, axis=0), jnp.std(draws, axis=0)])
 
 
-def _as_function(key: PRNGKeyArray, sample: Sample, x: Any, n_draws: int):
+def straight(share: Float[Array, ""], baseline: Any, x: Any) -> Any:
+    """The data this share of the straight way from the baseline."""
+    return jax.tree.map(lambda a, b: a + share * (b - a), baseline, x)
+
+
+def _as_function(sample: Sample, key: PRNGKeyArray, n_draws: int, x: Any):
     """Moments as a function of flat data, at the same noise for all data."""
-    flat, shape = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), x))
+    _, shape = ravel_pytree(x)
 
     def function(flat):
         one = jax.tree.map(lambda leaf: leaf[None], shape(flat))
         return moments(sample(key, one, n_draws)[0])
 
-    return function, flat, shape
+    return function
+
+
+def _floats(x: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), x)
 
 
 def integrated_gradients(
@@ -58,39 +70,45 @@ def integrated_gradients(
     x: Any,
     baseline: Any,
     *,
+    way: Way = straight,
     n_draws: int = 256,
     largest_gap: float = LARGEST_GAP,
 ) -> Attribution:
     """Share a posterior's means and widths out over the data of one event.
 
-    Gauss-Legendre nodes on pieces of the straight path from the baseline. The moments at a piece's ends say
-    how wrong its shares are: the worst are cut in two until all add up, since splines in flows bend sharply
-    in few places. A difference below a tenth of the parameter's width is held against that tenth: a share of
-    nothing has no scale.
+    Gauss-Legendre nodes on pieces of the path from the baseline. The moments at a piece's ends say how wrong
+    its shares are: the worst are cut in two until all add up, since splines in flows bend sharply in few
+    places. A difference below a tenth of the parameter's width is held against that tenth: a share of nothing
+    has no scale.
+
+    Shares add up on any smooth path along which the posterior is smooth: where a straight one leads through
+    data on which an estimate jumps, give one through data that could be. What is compiled is kept for further
+    events of the same `sample` and `way`.
 
     Args:
         key: of the draws' noise, the same at all nodes.
         sample: (key, x[event, ...], n) -> [event, n, parameter], differentiable in x.
         x: data of one event: an array, or a tree of arrays such as hit patterns and waveforms.
         baseline: of the same shape, what "nothing seen" means: zeros, or an average event.
+        way: (share, baseline, x) -> data: the baseline at 0, x at 1, differentiable but at multiples of 1/8.
         n_draws: of the posterior.
         largest_gap: of completeness.
 
     Raises:
-        ValueError: if x and baseline differ in shape, a gradient is not finite, or the shares do not add up
-            with 1,056 nodes.
+        ValueError: if x and baseline differ in shape, the path does not join them, a gradient is not finite,
+            or the shares do not add up with 1,056 nodes.
 
     Gradient: none meant.
     """
-    function, there, shape = _as_function(key, sample, x, n_draws)
-    here, _ = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), baseline))
     if jax.tree.map(np.shape, x) != jax.tree.map(np.shape, baseline):
         shapes = [jax.tree.map(np.shape, tree) for tree in (x, baseline)]
         raise ValueError(f"x has shape {shapes[0]} and baseline {shapes[1]}: must be the same")
-    path = jax.jit(_path_pieces(function, here, there))
+    baseline, x = _floats(baseline), _floats(x)
+    there, shape = ravel_pytree(x)
+    _check_way(way, baseline, x)
     edges = np.linspace(0, 1, _PIECES + 1)
     pieces = np.stack([edges[:-1], edges[1:]], axis=1)
-    shares, at_ends = path(jnp.asarray(pieces, there.dtype))
+    shares, at_ends = _pieces(sample, way, n_draws, key, baseline, x, jnp.asarray(pieces, there.dtype))
     at_baseline, at_data = at_ends[0, 0], at_ends[-1, 1]
     difference, width = at_data - at_baseline, jnp.tile(at_data[len(at_data) // 2 :], 2)
     scale = jnp.maximum(jnp.abs(difference), 0.1 * width)
@@ -108,7 +126,7 @@ def integrated_gradients(
         new = np.concatenate(
             [np.stack([pieces[worst, 0], middle], axis=1), np.stack([middle, pieces[worst, 1]], axis=1)]
         )
-        new_shares, new_ends = path(jnp.asarray(new, there.dtype))
+        new_shares, new_ends = _pieces(sample, way, n_draws, key, baseline, x, jnp.asarray(new, there.dtype))
         kept = np.setdiff1d(np.arange(len(pieces)), worst)
         pieces = np.concatenate([pieces[kept], new])
         shares = jnp.concatenate([shares[kept], new_shares])
@@ -119,22 +137,36 @@ def integrated_gradients(
     )
 
 
-def _path_pieces(function, here, there):
+def _check_way(way: Way, baseline: Any, x: Any) -> None:
+    for share, name, data in ((0.0, "baseline", baseline), (1.0, "x", x)):
+        end, _ = ravel_pytree(way(jnp.asarray(share), baseline, x))
+        flat, _ = ravel_pytree(data)
+        if end.shape != flat.shape or not jnp.allclose(end, flat, rtol=1e-3, atol=1e-3 * jnp.abs(flat).max()):
+            raise ValueError(f"the path at {share:g} is not the {name}")
+
+
+@eqx.filter_jit
+def _pieces(
+    sample: Sample, way: Way, n_draws: int, key: PRNGKeyArray, baseline: Any, x: Any, pieces: Array
+) -> tuple[Array, Array]:
     """Of pieces of a path: shares [piece, moment, input], and moments at both ends [piece, end, moment]."""
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    function = _as_function(sample, key, n_draws, x)
 
     def at(share):
-        return here + share * (there - here)
+        return ravel_pytree(way(share, baseline, x))[0]
+
+    def node_share(share):
+        flat, velocity = jax.jvp(at, (share,), (jnp.ones_like(share),))
+        return jax.jacrev(function)(flat) * velocity
 
     def piece(ends):
         length = ends[1] - ends[0]
-        slopes = jax.vmap(lambda node: jax.jacrev(function)(at(ends[0] + length * node)))(
-            jnp.asarray((nodes + 1) / 2, there.dtype)
-        )
-        share = jnp.einsum("n,nmi->mi", jnp.asarray(weights / 2, there.dtype), slopes) * length
-        return share * (there - here), jax.vmap(lambda end: function(at(end)))(ends)
+        each = jax.vmap(node_share)(ends[0] + length * jnp.asarray((nodes + 1) / 2, pieces.dtype))
+        share = jnp.einsum("n,nmi->mi", jnp.asarray(weights / 2, pieces.dtype), each) * length
+        return share, jax.vmap(lambda end: function(at(end)))(ends)
 
-    return lambda pieces: jax.lax.map(piece, pieces)
+    return jax.lax.map(piece, pieces)
 
 
 class Deletion(NamedTuple):
@@ -179,8 +211,8 @@ def deletion(
     Gradient: none.
     """
     key_noise, key_orders = jax.random.split(key)
-    function, there, _ = _as_function(key_noise, sample, x, n_draws)
-    here, _ = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), baseline))
+    baseline, x = _floats(baseline), _floats(x)
+    there, _ = ravel_pytree(x)
     given, _ = ravel_pytree(jax.tree.map(lambda leaf: leaf[moment], found.shares))
     towards = jnp.sign(found.moments[moment] - found.at_baseline[moment])
     # rank of each input: 0 goes first
@@ -191,91 +223,32 @@ def deletion(
         ]
     )
     taken = jnp.round(jnp.linspace(0, len(there), n_steps + 1)[1:])
-
-    def moved(order, n_taken):
-        return function(jnp.where(order < n_taken, here, there))[moment]
-
-    every = jax.jit(lambda orders: jax.lax.map(lambda given: moved(*given), orders, batch_size=_AT_ONCE))(
-        (jnp.repeat(orders, n_steps, axis=0), jnp.tile(taken, len(orders)))
+    every, start, end = _deleted(
+        sample,
+        n_draws,
+        key_noise,
+        baseline,
+        x,
+        jnp.repeat(orders, n_steps, axis=0),
+        jnp.tile(taken, len(orders)),
     )
-    start = function(there)[moment]
-    curves = np.asarray((every.reshape(len(orders), n_steps) - start) / (function(here)[moment] - start))
+    every = every[:, moment].reshape(len(orders), n_steps)
+    curves = np.asarray((every - start[moment]) / (end[moment] - start[moment]))
     areas = curves.mean(axis=1)
     p_value = float(np.mean(areas >= areas[0]))
     return Deletion(np.asarray(taken) / len(there), curves[0], curves[1:], p_value)
 
 
-def figure(
-    path: Path | str,
-    *,
-    patterns: dict[str, tuple[Float[Any, "sensor"], Float[Any, "sensor"], Float[Any, "sensor"]]],
-    waveforms: dict[str, tuple[Float[Any, "sample"], Float[Any, "sample"]]],
-    sample_ns: float = 10.0,
-    title: str = "",
-    test: Deletion | None = None,
-    tested: str = "",
-    panels: Sequence[Callable[[Any], None]] = (),
-) -> None:
-    """Shares on the sensors' array and along the waveform, in one file.
+@eqx.filter_jit
+def _deleted(
+    sample: Sample, n_draws: int, key: PRNGKeyArray, baseline: Any, x: Any, orders: Array, taken: Array
+):
+    """Moments with inputs taken out, with none, and with all."""
+    function = _as_function(sample, key, n_draws, x)
+    here, there = ravel_pytree(baseline)[0], ravel_pytree(x)[0]
 
-    Args:
-        path: with an ending that matplotlib knows.
-        patterns: title to (x in mm, y in mm, shares) of the sensors.
-        waveforms: title to (PE a sample, shares).
-        sample_ns: of the waveforms.
-        title: what is shared out, with its unit; not needed where the names say it.
-        test: the deletion test, drawn if given.
-        tested: of which parameter it is.
-        panels: further ones, each draws into axes.
-    """
-    from inference.diagnostics.figures import page  # noqa: PLC0415  matplotlib is slow to load
+    def moved(given):
+        order, n_taken = given
+        return function(jnp.where(order < n_taken, here, there))
 
-    page(
-        path,
-        [
-            *(
-                lambda axes, name=name, of=of: _sensors(axes, *of, f"{name}: {title}" if title else name)
-                for name, of in patterns.items()
-            ),
-            *(
-                lambda axes, name=name, of=of: _samples(
-                    axes, *of, sample_ns, f"{name}: {title}" if title else name
-                )
-                for name, of in waveforms.items()
-            ),
-            *panels,
-            *([lambda axes: _deletion(axes, test, tested)] if test is not None else []),
-        ],
-    )
-
-
-def _sensors(axes, x_mm, y_mm, shares, title):
-    shares = np.asarray(shares)
-    largest = float(np.abs(shares).max()) or 1.0
-    order = np.argsort(np.abs(shares))  # those that count on top
-    dots = axes.scatter(
-        np.asarray(x_mm)[order], np.asarray(y_mm)[order], c=shares[order], s=26, cmap="RdBu_r", vmin=-largest,
-        vmax=largest, edgecolors="#cfcfcf", linewidths=0.3,
-    )  # fmt: skip
-    axes.figure.colorbar(dots, ax=axes, shrink=0.8)
-    axes.set(aspect="equal", xlabel="x / mm", ylabel="y / mm", title=title)
-
-
-def _samples(axes, pe, shares, sample_ns, title):
-    at = np.arange(len(pe)) * sample_ns / 1e3
-    axes.plot(at, np.asarray(pe), color="#222222", lw=0.8)
-    axes.set(xlabel="time / \N{MICRO SIGN}s", ylabel="PE / sample", title=title)
-    right = axes.twinx()
-    right.fill_between(at, np.asarray(shares), step="mid", color="#D55E00", alpha=0.5, lw=0)
-    limit = float(np.abs(np.asarray(shares)).max()) or 1.0
-    right.set(ylim=(-1.1 * limit, 1.1 * limit))
-    right.tick_params(labelsize=7, colors="#D55E00")
-
-
-def _deletion(axes, test: Deletion, tested: str):
-    share, random = np.concatenate([[0], test.share]), np.pad(test.random, ((0, 0), (1, 0)))
-    axes.plot(share, random.T, color="#8a8a8a", lw=0.4, alpha=0.6)
-    axes.plot(share, np.concatenate([[0], test.ordered]), color="#0072B2", label="most important first")
-    axes.set(xlabel="inputs taken out", ylabel="way to the baseline")
-    axes.set_title(f"Deletion, {tested + ': ' if tested else ''}p {test.p_value:.3g}")
-    axes.legend(frameon=False, fontsize=7)
+    return jax.lax.map(moved, (orders, taken), batch_size=_AT_ONCE), function(there), function(here)

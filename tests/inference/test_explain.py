@@ -20,7 +20,8 @@ from inference.estimators.data import Layout
 from inference.estimators.files import save_posterior
 from inference.estimators.training import Budget, History
 from inference.event_report import check_explainable, of_kind
-from inference.explain import Attribution, deletion, figure, integrated_gradients
+from inference.explain import Attribution, deletion, integrated_gradients
+from inference.explain_figure import figure
 
 pytestmark = pytest.mark.quick_compile
 
@@ -133,6 +134,30 @@ def test_pieces_find_where_the_posterior_bends():
     found = integrated_gradients(KEY, kinked, jnp.ones(1), jnp.zeros(1))
     assert float(found.shares[0, 0]) == pytest.approx(1.0, rel=0.01)
     assert found.n_nodes < 200
+
+
+def bent(share, baseline, x):
+    """First the light of all, then how it divides."""
+    even = jnp.full_like(x, x.mean())
+    first, second = jnp.minimum(2 * share, 1.0), jnp.maximum(2 * share - 1, 0.0)
+    return baseline + first * (even - baseline) + second * (x - even)
+
+
+def product(key, x, n):
+    """A mean whose shares depend on the path."""
+    return jnp.prod(x, axis=-1)[:, None, None] + 0.1 * jax.random.normal(key, (len(x), n, 1))
+
+
+def test_shares_add_up_on_a_path_that_bends():
+    x, dark = jnp.array([1.0, 3.0]), jnp.zeros(2)
+    found = integrated_gradients(KEY, product, x, dark, way=bent)
+    assert float(found.gap[0]) <= 0.01
+    # by hand: 2 each on the way to (2, 2), then the integral of dx y and x dy from there
+    np.testing.assert_allclose(found.shares[0], [2 - 2.5, 2 + 1.5], atol=1e-3)
+    # must-fail twin: the straight path shares otherwise
+    assert np.abs(integrated_gradients(KEY, product, x, dark).shares[0, 0] + 0.5) > 0.5
+    with pytest.raises(ValueError, match="the path at 1 is not the x"):
+        integrated_gradients(KEY, product, x, dark, way=lambda share, baseline, x: baseline)
 
 
 def test_the_result_names_its_parts(found):
