@@ -177,7 +177,9 @@ def judged(results: dict) -> list[str]:
             # the level's own toys scatter as well, which the bound leaves out
             error = np.sqrt(confidence * (1 - confidence) / results["n_level_toys"])
             share = row["nominal"]["toys"]
-            wrong.append(f"toys at {row['signal']:g}: {share:.3f}, of which the level explains +- {error:.3f}")
+            wrong.append(
+                f"toys at {row['signal']:g}: {share:.3f}, of which the level explains +- {error:.3f}"
+            )
         if row["signal"] >= 10 and abs(row["nominal"]["asymptotic"] - confidence) > bound:
             wrong.append(f"asymptotic at {row['signal']:g}: {row['nominal']['asymptotic']:.3f}")
     if abs(results["intervals"]["coverage_of_twin"] - confidence) <= 2 * np.sqrt(
@@ -213,8 +215,11 @@ def sets(args: argparse.Namespace, config: dict) -> int:
     """The stage of whole sets."""
     if args.tiny:
         config |= config["tiny"]
-    results = set_posterior.study(config, args.out)
-    (args.out / "sets.json").write_text(json.dumps(results, indent=1) + "\n")
+
+    def write(results: dict) -> None:
+        (args.out / "sets.json").write_text(json.dumps(results, indent=1) + "\n")
+
+    results = set_posterior.study(config, args.out, write)
     set_posterior.figure_of(results).savefig(args.figure or args.out / "sets.png", dpi=150)
     return 0 if results["report"]["passed"] or args.tiny else 1
 

@@ -1,10 +1,12 @@
 """Stage "sets": an amortized posterior of whole sets of events, beside the likelihood's own.
 
-Trains a network on sets that are simulated inside of the training loop, tests it on sets whose truth is
-known, and holds it against NUTS on the unbinned likelihood.
+Compares networks at equal numbers of sets, trains the kept one from several seeds on sets that are simulated
+inside of the training loop, tests it on sets whose truth is known, and holds it against NUTS on the unbinned
+likelihood.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ import dmsim
 import inference
 from inference import embeddings
 from inference.diagnostics.c2st import c2st
+from inference.estimators import Fit
 from inference.likelihood.population import PopulationLikelihood, unbinned
 from inference.likelihood.population_data import EventSet
-from inference.population.amortized import SetFit, fit_set_posterior, set_embedding
+from inference.population.amortized import fit_set_posterior, set_embedding
 from inference.population.config import checked_config, make_population
-from inference.population.fit import fit_population, stand_in
-from inference.population.sets import EVENTS, VALID, SetSimulator
+from inference.population.features import event_features
+from inference.population.fit import PopulationFit, fit_population, stand_in
+from inference.population.sets import EVENTS, VALID, Overflow, SetSimulator
 from inference.sampling.surrogate import Quadratic
 
 LEVELS = (0.68, 0.9)
@@ -31,7 +35,7 @@ LEVELS = (0.68, 0.9)
 
 def summary(x: dict[str, Any]) -> jax.Array:
     """Number, means, spreads and correlation of the events: what a classifier may look at."""
-    events, there = jnp.asarray(x[EVENTS]), jnp.asarray(x[VALID])[..., None]
+    events, there = jnp.asarray(x[EVENTS])[..., :2], jnp.asarray(x[VALID])[..., None]
     n = jnp.maximum(there.sum(axis=1), 1)
     mean = events.sum(axis=1) / n
     away = jnp.where(there, events - mean[:, None], 0.0)
@@ -40,25 +44,40 @@ def summary(x: dict[str, Any]) -> jax.Array:
     return jnp.concatenate([n.astype(mean.dtype), mean, spread, product], axis=1)
 
 
+def coordinates(x: dict[str, Any]) -> dict[str, Any]:
+    """Sets without the features of their events."""
+    return {**x, EVENTS: x[EVENTS][..., :2]}
+
+
 def train(
-    key: Any, simulator: SetSimulator, config: dict[str, Any], out: Path
-) -> dict[str, tuple[SetFit, float]]:
-    """Each network with the same sets, and its CPU-seconds."""
-    found = {}
-    for name, options in config["networks"].items():
-        embedding = set_embedding(simulator, kind=embeddings.KINDS[name], **options)
-        begin = time.process_time()
-        trained = fit_set_posterior(
-            key,
-            simulator,
-            inference.Budget(**config["budget"]),
-            embedding=embedding,
-            checkpoint=out / f"{name}.checkpoint",
-        )
-        found[name] = trained, time.process_time() - begin
-        loss = trained.fit.history.validation[-1]
-        print(f"{name}: held-out loss {loss:.3f} nats a set, {found[name][1]:.0f} CPU-s", flush=True)
-    return found
+    key: Any,
+    simulator: SetSimulator,
+    network: dict[str, Any],
+    budget: inference.Budget,
+    held: inference.Cached,
+    checkpoint: Path,
+) -> tuple[Fit, dict[str, Any]]:
+    """A network of the config, and its figures."""
+    options = dict(network)
+    kind, featured = embeddings.KINDS[options.pop("kind")], options.pop("features", True)
+    if not featured:
+        simulator = SetSimulator(simulator.population, simulator.n_deposits, simulator.n_places)
+        held = inference.Cached(held.theta, coordinates(held.x))
+    begin = time.process_time()
+    fit = fit_set_posterior(
+        key, simulator, budget, embedding=set_embedding(simulator, kind=kind, **options), validation=held,
+        checkpoint=checkpoint,
+    )  # fmt: skip
+    cpu = time.process_time() - begin
+    loss = fit.history.validation
+    print(f"{checkpoint.stem}, {budget.n_simulations} sets: held-out loss {loss[-1]:.3f} nats a set, "
+          f"{cpu:.0f} CPU-s", flush=True)  # fmt: skip
+    return fit, {
+        "n_sets": budget.n_simulations,
+        "steps": fit.history.steps,
+        "held_out_loss": loss,
+        "cpu_s": cpu,
+    }
 
 
 def coverage(key: Any, post: Any, held: inference.Cached, n_draws: int) -> dict[str, Any]:
@@ -92,101 +111,136 @@ def _log_posterior(
 
 
 def against_likelihood(
-    key: Any, simulator: SetSimulator, post: Any, held: inference.Cached, config: dict[str, Any]
+    key: Any, simulator: SetSimulator, posts: list[Any], held: inference.Cached, config: dict[str, Any]
 ) -> list[dict]:
-    """The trained posterior beside NUTS, set by set."""
+    """Trained posteriors beside NUTS, set by set."""
     population, rows, n = simulator.population, [], config["exact"]["n_draws"]
     for number in range(config["exact"]["n_sets"]):
         keys = jax.random.split(jax.random.fold_in(key, number), 3)
-        seen = np.asarray(held.x[EVENTS][number], float)[held.x[VALID][number]]
+        seen = np.asarray(held.x[EVENTS][number, :, :2], float)[held.x[VALID][number]]
         events = EventSet(seen[:, 0], 10 ** seen[:, 1])
         begin = time.process_time()
         likelihood = unbinned(population, events, n_places=simulator.n_places)
         fit = fit_population(keys[0], likelihood, n_samples=config["exact"]["n_samples"], n_check=8)
         cpu_exact = time.process_time() - begin
-        one = simulator.padded(events)
-        post.sample(keys[1], one, n)  # compiles
-        begin = time.process_time()
-        draws = np.asarray(post.sample(keys[1], one, n))
-        cpu = time.process_time() - begin
         exact = fit.draws[:: max(len(fit.draws) // n, 1)][:n]
-        log_q = post.log_prob(draws, one)
-        log_p = _log_posterior(
-            likelihood, fit.surrogate, jnp.asarray(draws), simulator.prior.log_prob(jnp.asarray(draws))
-        )
-        off = np.asarray(log_p, float) - np.asarray(log_q, float)
-        weight = np.exp(off - off.max())
-        told = c2st(keys[2], draws[: len(exact)], exact)
-        row = {
-            "n_events": len(events),
-            "truth": held.theta[number].tolist(),
-            "shift": ((draws.mean(axis=0) - fit.draws.mean(axis=0)) / fit.draws.std(axis=0)).tolist(),
-            "width_ratio": (draws.std(axis=0) / fit.draws.std(axis=0)).tolist(),
-            "efficiency": float(weight.sum() ** 2 / (len(weight) * (weight**2).sum())),
-            "c2st": told.value,
-            "stand_in_spread": fit.check.spread,
-            "trouble": fit.trouble(),
-            "least_effective": float(np.min(fit.chains.effective_size)),
-            "cpu_s": cpu,
-            "cpu_s_likelihood": cpu_exact,
-        }
-        rows.append(row)
-        print(
-            f"set {number}: {row['n_events']} events, shifts {np.round(row['shift'], 2)}, widths x "
-            f"{np.round(row['width_ratio'], 2)}, efficiency {row['efficiency']:.2f}, C2ST {row['c2st']:.3f}, "
-            f"{cpu_exact:.1f} CPU-s for NUTS, {cpu:.2f} here; trouble {row['trouble']}",
-            flush=True,
-        )
+        for seed, post in enumerate(posts):
+            row = {
+                "set": number,
+                "seed": seed,
+                "n_events": len(events),
+                "truth": held.theta[number].tolist(),
+                **beside(keys[1:], post, simulator.padded(events), fit, exact, simulator),
+                "stand_in_spread": fit.check.spread,
+                "trouble": fit.trouble(),
+                "least_effective": float(np.min(fit.chains.effective_size)),
+                "cpu_s_likelihood": cpu_exact,
+            }
+            rows.append(row)
+            print(
+                f"set {number}, seed {seed}: {row['n_events']} events, shifts {np.round(row['shift'], 2)}, "
+                f"widths x {np.round(row['width_ratio'], 2)}, efficiency {row['efficiency']:.2f}, C2ST "
+                f"{row['c2st']:.3f}, {cpu_exact:.1f} CPU-s for NUTS, {row['cpu_s']:.2f} here; trouble "
+                f"{row['trouble']}",
+                flush=True,
+            )
     return rows
 
 
-def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
-    """All of it; the better posterior is kept as set_posterior.npz."""
+def beside(
+    keys: Any, post: Any, x: Any, fit: PopulationFit, exact: np.ndarray, simulator: SetSimulator
+) -> dict[str, Any]:
+    """Draws of a trained posterior beside those of NUTS."""
+    n = len(exact)
+    post.sample(keys[0], x, n)  # compiles
     begin = time.process_time()
-    keys = jax.random.split(jax.random.key(config["seed"]), 6)
+    draws = np.asarray(post.sample(keys[0], x, n))
+    cpu = time.process_time() - begin
+    log_q = post.log_prob(draws, x)
+    log_prior = simulator.prior.log_prob(jnp.asarray(draws))
+    log_p = _log_posterior(fit.likelihood, fit.surrogate, jnp.asarray(draws), log_prior)
+    off = np.asarray(log_p, float) - np.asarray(log_q, float)
+    weight = np.exp(off - off.max())
+    return {
+        "shift": ((draws.mean(axis=0) - fit.draws.mean(axis=0)) / fit.draws.std(axis=0)).tolist(),
+        "width_ratio": (draws.std(axis=0) / fit.draws.std(axis=0)).tolist(),
+        "efficiency": float(weight.sum() ** 2 / (len(weight) * (weight**2).sum())),
+        "c2st": c2st(keys[1], draws, exact).value,
+        "cpu_s": cpu,
+    }
+
+
+def drawn(keys: Any, simulator: SetSimulator, n: int) -> tuple[list[inference.Cached], dict[str, int]]:
+    """As many sets for each key, and what they lose for want of places."""
+    draw = jax.jit(lambda key: simulator.draw(key, n))
+    parts = [jax.tree.map(np.asarray, draw(key)) for key in keys]
+    lost = np.concatenate([part.n_lost for _, part in parts])
+    sets = [inference.Cached(theta, {EVENTS: part.events, VALID: part.valid}) for theta, part in parts]
+    return sets, Overflow(len(lost), int((lost > 0).sum()), int(lost.sum()))._asdict()
+
+
+def study(config: dict[str, Any], out: Path, write: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """All of it, `write` called after each part; set_posterior.npz has the first seed's posterior."""
+    begin = time.process_time()
+    keys = jax.random.split(jax.random.key(config["seed"]), 7)
     detector = dmsim.load_detector(config["detector"])
     population = make_population(keys[0], detector, checked_config(config["population"]))
-    simulator = SetSimulator.of(population)
-    trained = train(keys[1], simulator, config, out)
-    best = min(trained, key=lambda name: trained[name][0].fit.history.validation[-1])
-    fitted = trained[best][0]
-    post = fitted.posterior
-    # drawn once, of the size that is compiled already
-    held = inference.Cached.draw(keys[2], simulator, config["n_held"])
-    report = inference.calibrate(
-        keys[3],
-        post,
-        lambda _, n: (jnp.asarray(held.theta[-n:]), jax.tree.map(lambda part: part[-n:], held.x)),
-        n_events=config["n_calibration"],
-        n_draws=config["n_draws"],
-        summary=summary,
-    )
-    print(report, flush=True)
-    diagnostics = report.to_dict()
-    inference.save_posterior(
-        out / "set_posterior.npz", fitted.fit, detector=detector, diagnostics=diagnostics
-    )
-    results = {
+    features = event_features(keys[6], population, **config["features"])
+    simulator = SetSimulator.of(population, features=features)
+    (validation, held), overflow = drawn(jax.random.split(keys[2]), simulator, config["n_held"])
+    results: dict[str, Any] = {
         "names": population.names,
         "units": [p.unit for p in population.parameters],
         "n_places": simulator.n_places,
         "n_deposits": simulator.n_deposits,
-        "networks": {
-            name: {
-                "held_out_loss": each.fit.history.validation[-1],
-                "cpu_s": cpu,
-                "overflow": each.overflow._asdict(),
-            }
-            for name, (each, cpu) in trained.items()
-        },
-        "best": best,
-        "report": report.to_dict(),
+        "overflow": overflow,
         "n_held": len(held),
-        "coverage": coverage(keys[4], post, held, config["n_draws"]),
-        "sets": against_likelihood(keys[5], simulator, post, held, config),
+        # spread of the log likelihood of a set of the mean size by what the features leave out
+        "nats_left_out": float(
+            np.linalg.norm(features.nats[simulator.n_features :]) * np.sqrt(held.x[VALID].sum(axis=1).mean())
+        ),
+        "kept": config["kept"]["network"],
+        "seeds": [],
     }
-    report.figure(out / "set_report.png")
-    return {**results, "cpu_s": time.process_time() - begin}
+
+    def done(**part: Any) -> None:
+        results.update(part, cpu_s=time.process_time() - begin)
+        write(results)
+
+    networks, posts = config["networks"], []
+    for seed, n_sets in enumerate(config["kept"]["n_simulations"]):
+        fit, figures = train(
+            jax.random.fold_in(keys[1], seed), simulator, networks[results["kept"]],
+            inference.Budget(n_sets, **config["budget"]), validation, out / f"kept_{seed}.checkpoint",
+        )  # fmt: skip
+        posts.append(fit.posterior)
+        done(seeds=[*results["seeds"], figures])
+        if seed:
+            continue
+        report = inference.calibrate(
+            keys[3],
+            fit.posterior,
+            lambda _, n: (jnp.asarray(held.theta[-n:]), jax.tree.map(lambda part: part[-n:], held.x)),
+            n_events=config["n_calibration"],
+            n_draws=config["n_draws"],
+            summary=summary,
+        )
+        print(report, flush=True)
+        report.figure(out / "set_report.png")
+        inference.save_posterior(
+            out / "set_posterior.npz", fit, detector=detector, diagnostics=report.to_dict()
+        )
+        shares = coverage(keys[4], fit.posterior, held, config["n_draws"])
+        done(report=report.to_dict(), coverage=shares)
+    done(sets=against_likelihood(keys[5], simulator, posts, held, config))
+    compared = {}
+    for name, network in networks.items():
+        budget = inference.Budget(**{**config["budget"], **config["compared"]})
+        compared[name] = train(
+            keys[1], simulator, network, budget, validation, out / f"{name}.checkpoint"
+        )[1]  # fmt: skip
+        done(compared=compared)
+    return results
 
 
 def figure_of(results: dict[str, Any]) -> Figure:
@@ -198,13 +252,17 @@ def figure_of(results: dict[str, Any]) -> Figure:
         (axes[0], "shift", 0.0, "difference of means [sd]"),
         (axes[1], "width_ratio", 1.0, "ratio of standard deviations"),
     ):
-        values = np.asarray([row[key] for row in rows])
-        spread = np.linspace(-0.2, 0.2, len(rows))
-        for i in range(len(names)):
-            ax.plot(i + spread, values[:, i], "o", markersize=4, color="#1f5a96")
+        for seed in sorted({row["seed"] for row in rows}):
+            values = np.asarray([row[key] for row in rows if row["seed"] == seed])
+            place = np.arange(len(names))[:, None] + np.linspace(-0.25, 0.25, len(values))
+            ax.plot(
+                place.ravel(), values.T.ravel(), ("o", "s", "^")[seed % 3], markersize=4, color="#1f5a96",
+                markerfacecolor="none" if seed else "#1f5a96", label=f"seed {seed}",
+            )  # fmt: skip
         ax.axhline(line, color="black", linewidth=0.8)
         ax.set_xticks(range(len(names)), names, rotation=30)
         ax.set_ylabel(label)
+    axes[0].legend(frameon=False, fontsize=8)
     n = results["n_held"]
     width = 0.25
     for j, level in enumerate(LEVELS):

@@ -3,7 +3,7 @@
 from inference.embeddings.base import Description, Features, Raw, flat
 from inference.embeddings.hit_pattern import HitPattern
 from inference.embeddings.mlp import MLP
-from inference.embeddings.sets import AttentionSet, EventSet
+from inference.embeddings.sets import AttentionSet, EventSet, SetMeans
 from inference.embeddings.waveform import Waveform
 
 __all__ = [
@@ -15,13 +15,14 @@ __all__ = [
     "Features",
     "HitPattern",
     "Raw",
+    "SetMeans",
     "Waveform",
     "flat",
     "register",
 ]
 
 KINDS: dict[str, type[Description]] = {
-    d.kind: d for d in (Features, Raw, MLP, HitPattern, Waveform, EventSet, AttentionSet)
+    d.kind: d for d in (Features, Raw, MLP, HitPattern, Waveform, EventSet, AttentionSet, SetMeans)
 }
 
 

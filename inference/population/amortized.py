@@ -5,27 +5,13 @@ network. It is as good as its training: hold it against the likelihood's on some
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxtyping import PRNGKeyArray
 
 from inference import embeddings, flows
 from inference.estimators import NPE, Budget, Fit
-from inference.population.sets import EVENTS, VALID, Overflow, SetSimulator
-
-_N_OVERFLOW = 2048  # sets on which what is lost is counted
-
-
-class SetFit(NamedTuple):
-    """A trained set posterior."""
-
-    fit: Fit
-    overflow: Overflow  # of sets drawn as those of training were
-
-    @property
-    def posterior(self) -> Any:
-        """`sample(key, simulator.padded(events), n)` and `log_prob`."""
-        return self.fit.posterior
+from inference.population.sets import EVENTS, VALID, SetSimulator
 
 
 def set_embedding(
@@ -54,8 +40,11 @@ def fit_set_posterior(
     embedding: embeddings.Description | None = None,
     flow: flows.Description | None = None,
     **options: Any,
-) -> SetFit:
+) -> Fit:
     """Train on sets that are simulated inside of the compiled training loop.
+
+    The posterior takes `simulator.padded(events)`. `simulator.overflow` counts what sets lose for want of
+    places.
 
     Args:
         key: of simulations and weights.
@@ -73,5 +62,4 @@ def fit_set_posterior(
         embedding or set_embedding(simulator, kind=embeddings.EventSet),
         flow or flows.Coupling(n_layers=3),
     )
-    overflow = simulator.overflow(key, _N_OVERFLOW)
-    return SetFit(npe.fit(key, simulator, budget, **options), overflow)
+    return npe.fit(key, simulator, budget, **options)

@@ -132,6 +132,6 @@ def test_a_posterior_takes_drawn_and_measured_sets(simulator, drawn):
 def test_training_simulates_its_sets(simulator):
     budget = Budget(128, batch_size=16, n_validation=32)
     found = fit_set_posterior(jax.random.key(7), simulator, budget)
-    assert found.overflow.n_short > 0  # 24 places are too few on purpose
+    assert simulator.overflow(jax.random.key(9), 64).n_short > 0  # 24 places are too few on purpose
     x = simulator.padded(EventSet(np.full(5, 10.0), np.full(5, 900.0)))
     assert found.posterior.sample(jax.random.key(8), x, 8).shape == (8, 2)
