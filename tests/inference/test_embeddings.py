@@ -26,7 +26,9 @@ CASES = {
         embeddings.AttentionSet("events", "valid", width=8, n_heads=2, n_inducing=3, n_seeds=2),
         {"events": (7, 3), "valid": (7,)},
     ),
+    "set_means": (embeddings.SetMeans("events", "valid", width=8), {"events": (7, 3), "valid": (7,)}),
 }
+SETS = ["event_set", "attention_set", "set_means"]
 
 
 def example(shapes, seed=0):
@@ -70,7 +72,7 @@ def test_sensors_that_never_work():
     np.testing.assert_array_equal(dead(pe), dead(pe.at[0].set(50.0)))
 
 
-@pytest.mark.parametrize("name", ["event_set", "attention_set"])
+@pytest.mark.parametrize("name", SETS)
 def test_order_and_empty_places_of_a_set_do_not_matter(name):
     description, shapes = CASES[name]
     net = description.build(jax.random.key(0), shapes)
@@ -90,7 +92,7 @@ def test_order_and_empty_places_of_a_set_do_not_matter(name):
     assert np.all(np.abs(slope[:4]).max(axis=1) > 0)
 
 
-@pytest.mark.parametrize("name", ["event_set", "attention_set"])
+@pytest.mark.parametrize("name", SETS)
 def test_a_set_in_other_units_is_the_same(name):
     description, shapes = CASES[name]
     scaled = dataclasses.replace(description, centre=(1.0, 2.0, 3.0), scale=(10.0, 0.1, 5.0))
@@ -99,6 +101,26 @@ def test_a_set_in_other_units_is_the_same(name):
     one, other = (d.build(jax.random.key(0), shapes) for d in (description, scaled))
     expected = one({"events": events, "valid": valid})
     np.testing.assert_allclose(other({"events": moved, "valid": valid}), expected, atol=1e-4)
+
+
+def test_what_is_pooled_is_standardised_before_training():
+    """A twin that is not standardised keeps the small ripple on large numbers that many events leave."""
+    events = 3.0 + jax.random.normal(jax.random.key(1), (64, 50, 2))
+    x = {"events": events, "valid": jnp.arange(50) < jnp.arange(20, 52, 0.5)[:, None]}
+    shapes = {"events": (50, 2), "valid": (50,)}
+    for on in (True, False):
+        net = embeddings.EventSet("events", "valid", width=4, standardised=on).build(
+            jax.random.key(0), shapes
+        )
+        net = net.started(x)
+        pooled = (jax.vmap(net.before_sums)(x) - net.shift) / net.scale
+        assert pooled.shape == (64, 7)  # two means, the number, four learned features
+        spread = pooled.std(axis=0)
+        np.testing.assert_allclose(spread, 1.0, rtol=1e-3) if on else np.testing.assert_array_less(
+            spread, 0.4
+        )
+        # means and number reach the flow as they are
+        np.testing.assert_allclose(jax.vmap(net)(x)[:, -3:], pooled[:, :3], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from inference.estimators import NPE
 from inference.flows import Coupling
 from inference.likelihood.population import Component, Population
 from inference.likelihood.population_data import EventSet, Window
-from inference.likelihood.population_response import Response
-from inference.parameters import FreeParameters
+from inference.likelihood.population_response import Bins, Response
+from inference.parameters import FreeParameters, set_leaf
 from inference.population.amortized import fit_set_posterior, set_embedding
+from inference.population.features import event_features
 from inference.population.sets import EVENTS, VALID, SetSimulator
 
 pytestmark = pytest.mark.quick_compile
@@ -89,6 +90,34 @@ def test_numbers_scatter_as_poisson_and_the_lost_are_counted(simulator, drawn, e
     # must fail: the numbers of cut sets do not scatter as Poisson's when a margin is missing
     tight = np.minimum(number, int(mean.mean()))
     assert abs(np.mean((tight - mean) ** 2 / mean) - 1) > 0.25
+
+
+def test_features_hold_the_likelihood_of_an_event(simulator):
+    """Log densities at a gain that made no table follow from two functions; without them they do not."""
+    population, detector = simulator.population, simulator.population.detector
+    features = event_features(jax.random.key(4), population, n_features=2, n_draws=12, n_bins=(6, 8))
+    path = population.free.parameters[0].path
+    gains = [1.0, 1.02]  # two standard deviations of the prior
+    start = population.free.parameters[0].start
+    response, bins = population.components[0].response, Bins(features.window)
+    table = jax.jit(lambda gain: response(set_leaf(detector, path, start * gain), bins))
+    low, high = (np.asarray(table(gain), float).reshape(-1) for gain in gains)
+    many = low > 1e-3
+    weight = low[many] / low[many].sum()
+    ratio = np.log(high[many] / low[many])
+    edges = [np.asarray(e) for e in (features.window.cs1_edges, features.window.log_cs2_edges)]
+    middles = np.stack(np.meshgrid(*((e[1:] + e[:-1]) / 2 for e in edges), indexing="ij"), axis=-1)
+    at = np.asarray(features(jnp.asarray(middles.reshape(-1, 2), jnp.float32)))[many]
+
+    def left(functions):
+        root = np.sqrt(weight)[:, None]
+        solved = np.linalg.lstsq(root * functions, root[:, 0] * ratio, rcond=None)[0]
+        return np.sqrt(weight @ (ratio - functions @ solved) ** 2)
+
+    one = np.ones((len(at), 1))
+    assert left(np.concatenate([one, at], axis=1)) < 0.1 * left(one)
+    with pytest.raises(ValueError, match="n_features is 12, n_draws 12"):
+        event_features(jax.random.key(4), population, n_features=12, n_draws=12)
 
 
 def test_places_follow_from_the_prior(simulator):
