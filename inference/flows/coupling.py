@@ -33,7 +33,16 @@ class Dense(eqx.Module):
 
     def __call__(self, v: Float[Array, "into ..."]) -> Float[Array, "out ..."]:
         """The image of each column."""
-        return jnp.tensordot(self.weight, v, axes=1) + self.bias.reshape(-1, *(1,) * (v.ndim - 1))
+        return _image(self.weight, self.bias, v)
+
+    def parts(self, v: Float[Array, "into ..."], ends: tuple[int, ...]) -> list[Float[Array, "part ..."]]:
+        """The image cut at `ends`, a product a part: the gradient of a cut image is a slow copy."""
+        cut = zip(jnp.split(self.weight, ends), jnp.split(self.bias, ends), strict=True)
+        return [_image(weight, bias, v) for weight, bias in cut]
+
+
+def _image(weight: Array, bias: Array, v: Array) -> Array:
+    return (weight @ v.reshape(len(v), -1) + bias[:, None]).reshape(-1, *v.shape[1:])
 
 
 class Conditioner(eqx.Module):
@@ -72,10 +81,16 @@ class Conditioner(eqx.Module):
         self, kept: Float[Array, "kept batch draw"], condition: Float[Array, "condition batch"]
     ) -> Float[Array, "out batch draw"]:
         """The output for each draw."""
+        return self.out(self.features(kept, condition))
+
+    def features(
+        self, kept: Float[Array, "kept batch draw"], condition: Float[Array, "condition batch"]
+    ) -> Float[Array, "width batch draw"]:
+        """What the output is linear in."""
         hidden = self.of_kept(kept) + self.of_condition(condition)[..., None]
         for first, second in self.blocks:
             hidden = hidden + second(jax.nn.relu(first(jax.nn.relu(hidden))))
-        return self.out(jax.nn.relu(hidden))
+        return jax.nn.relu(hidden)
 
 
 class Layer(eqx.Module):
@@ -102,25 +117,25 @@ class Layer(eqx.Module):
         lower = jnp.tril(self.lower, -1) + jnp.eye(self.shift.shape[0])
         return lower @ (jnp.triu(self.upper, 1) + jnp.diag(jnp.exp(self.log_diagonal)))
 
-    def _raw(self, kept: Array, condition: Array) -> Float[Array, "raw moved batch draw"]:
-        raw = self.conditioner(kept, condition)
-        return raw.reshape(spline.n_raw(self.n_bins), -1, *raw.shape[1:])
+    def _raw(self, kept: Array, condition: Array) -> spline.Raw:
+        n_moved = self.shift.shape[0] - self.shift.shape[0] // 2
+        ends = (self.n_bins * n_moved, 2 * self.n_bins * n_moved)
+        parts = self.conditioner.out.parts(self.conditioner.features(kept, condition), ends)
+        return spline.Raw(*(part.reshape(-1, n_moved, *part.shape[1:]) for part in parts))
 
     def to_noise(self, value: Float[Array, "size batch draw"], condition: Array) -> tuple[Array, Array]:
         """Towards the noise, with the log determinant."""
         n_kept = value.shape[0] // 2
         mixed = jnp.tensordot(self._mixing(), value, axes=1) + self.shift[:, None, None]
         kept, moved = mixed[:n_kept], mixed[n_kept:]
-        moved, log_slope = spline.inverse(
-            moved, self._raw(kept, condition), n_bins=self.n_bins, bound=self.bound
-        )
+        moved, log_slope = spline.inverse(moved, self._raw(kept, condition), bound=self.bound)
         return jnp.concatenate([moved, kept]), jnp.sum(log_slope, axis=0) + jnp.sum(self.log_diagonal)
 
     def from_noise(self, noise: Float[Array, "size batch draw"], condition: Array) -> Array:
         """The way back."""
         n_moved = noise.shape[0] - noise.shape[0] // 2
         moved, kept = noise[:n_moved], noise[n_moved:]
-        moved, _ = spline.forward(moved, self._raw(kept, condition), n_bins=self.n_bins, bound=self.bound)
+        moved, _ = spline.forward(moved, self._raw(kept, condition), bound=self.bound)
         mixed = jnp.concatenate([kept, moved]) - self.shift[:, None, None]
         return jnp.tensordot(jnp.linalg.inv(self._mixing()), mixed, axes=1)
 
