@@ -1,6 +1,6 @@
 """What is asked of the posterior from patterns."""
 
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 from checks import LEVELS, NAMES, Whitened, central_coverage
 from pattern_events import LABELS, PatternEvents, Patterns, grouped
 from pattern_exact import draws_among, importance
+from pattern_summary import RADIUS_COLUMN, gain_of
 
 import inference
 from dmsim.reconstruction.position import positions
@@ -27,7 +28,7 @@ def draw_pool(key: Any, events: PatternEvents, n: int) -> dict[str, Any]:
         theta, data, partner = events.draw(key, _CHUNK)
         x, sources = events.summary(data)
         return {
-            "theta": theta.at[:, 4].set(events.labels(theta, sources)), "data": data, "x": x,
+            "theta": theta.at[:, 4].set(events.labels(theta, x, sources)), "data": data, "x": x,
             "partner": partner, "seen": events.seen(data),
         }  # fmt: skip
 
@@ -75,8 +76,8 @@ def coverage(key: Any, post: Any, pool: dict[str, Any], settings: dict[str, Any]
     """Central intervals of all events, of events at the wall, and of double scatters known as such."""
     every, doubles = tuple(range(len(LABELS))), tuple(range(2, len(LABELS)))
     test = np.arange(min(settings["n_test"], len(pool["x"])))
-    # a choice by data: the radius that the anchor of one place has, the first of its features
-    found_r = pool["x"][:, 8 * len(LABELS) + 2]
+    # a choice by data: the radius that one source is found at
+    found_r = pool["x"][:, RADIUS_COLUMN]
     wall = np.flatnonzero(found_r > settings["wall_radius"])[: settings["n_wall"]]
     double = np.flatnonzero(grouped(pool["theta"][:, 4])[1])[: settings["n_doubles"]]
     out = {}
@@ -100,9 +101,7 @@ def recognition(post: Any, pool: dict[str, Any]) -> dict[str, Any]:
     kinds = probabilities(post, pool["x"])
     _, double = grouped(pool["theta"][:, 4])
     score = kinds[:, 2:].sum(axis=1)
-    gain = np.expm1(
-        2 * pool["x"][:, _gain_column()]
-    )  # of the likelihood of two places: what a cut on it would do
+    gain = np.asarray(gain_of(pool["x"]))  # of the likelihood of two places: what a cut on it would do
     partner, theta = pool["partner"], pool["theta"]
     apart = np.hypot(partner.x_mm - theta[:, 1], partner.y_mm - theta[:, 2])
     s2 = pool["data"].s2_top_pe.sum(axis=1) + pool["data"].s2_bottom_pe
@@ -120,11 +119,6 @@ def recognition(post: Any, pool: dict[str, Any]) -> dict[str, Any]:
             ]
             out[name]["by_s2"].append([float(passed[here].mean()) if here.any() else None for here in row])
     return out
-
-
-def _gain_column() -> int:
-    """Of the summary: log1p of the gain over 2."""
-    return -15
 
 
 def reliability(post: Any, pool: dict[str, Any], n_bins: int = 10) -> dict[str, Any]:
@@ -194,7 +188,7 @@ def place_errors(
 
 def report_of(key: Any, events: PatternEvents, fit: Fit, pool: dict[str, Any], n: int, n_draws: int) -> Any:
     """The diagnostics that travel with the file, on the pool's first events."""
-    whitened = Whitened(events, fit.posterior)
+    whitened = Whitened(cast(Any, events), fit.posterior)  # it asks for labels and prior alone
     x = pool["x"][:n]
     theta = np.asarray(whitened.to(pool["theta"][:n], x))
     history = {"training": np.array(fit.history.training), "validation": np.array(fit.history.validation)}
@@ -215,7 +209,7 @@ def efficiency(
     data: Patterns = some["data"]
     found = importance(key, events, post, some["x"], data, n_draws=settings["n_draws"])
     value = found["efficiency"]
-    r = some["x"][: len(value), 8 * len(LABELS) + 2]
+    r = some["x"][: len(value), RADIUS_COLUMN]
     return {
         "n_events": len(value),
         "median": float(np.median(value)), "median_wall": float(np.median(value[r > 0.97])),

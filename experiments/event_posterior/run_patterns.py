@@ -28,7 +28,7 @@ from pattern_events import LABELS, PatternEvents
 import dmsim
 import inference
 from inference import embeddings, flows
-from inference.estimators import Fit, History
+from inference.estimators import Cached, Fit, History
 
 HERE = Path(__file__).parent
 _FEW = 12_288  # events of the pool that places, report and explanations take theirs from
@@ -40,14 +40,13 @@ def scaled(config: dict[str, Any], scale: float) -> dict[str, Any]:
         return config
     config = json.loads(json.dumps(config))
     for section, name, least in (
-        ("budget", "n_simulations", 10_240), ("budget", "n_validation", 512), ("diagnose", "n_pool", 4096),
-        ("diagnose", "n_test", 500), ("diagnose", "n_wall", 500), ("diagnose", "n_doubles", 500),
-        ("diagnose", "n_draws", 50), ("diagnose", "n_report", 300), ("diagnose", "report_draws", 50),
-        ("exact", "n_events", 50), ("exact", "n_draws", 64), ("places", "n_events", 300),
-        ("explained", "n_events", 1),
+        ("training_set", "n_simulations", 8_192), ("budget", "n_validation", 512),
+        ("diagnose", "n_pool", 4096), ("diagnose", "n_test", 500), ("diagnose", "n_wall", 500),
+        ("diagnose", "n_doubles", 500), ("diagnose", "n_draws", 50), ("diagnose", "n_report", 300),
+        ("diagnose", "report_draws", 50), ("exact", "n_events", 50), ("exact", "n_further", 50),
+        ("exact", "n_draws", 64), ("places", "n_events", 300), ("explained", "n_events", 2),
     ):  # fmt: skip
         config[section][name] = max(least, int(config[section][name] * scale))
-    config["budget"]["epoch_steps"] = 10
     config["seeds"] = config["seeds"][:1]
     return config
 
@@ -60,27 +59,41 @@ def pattern_events(config: dict[str, Any]) -> PatternEvents:
         detector, energy_kev=tuple(given["energy_kev"]), kinds=tuple(given["kinds"]),
         least_pe=tuple(given["least_pe"]),
     )  # fmt: skip
-    doubles = config["doubles"]
-    return PatternEvents(areas, **{**doubles, "share": tuple(doubles["share"])})
+    doubles = {**config["doubles"], "share": tuple(config["doubles"]["share"])}
+    proposal = {name: config["training_set"][name] for name in ("wall_share", "wall_from", "wall_weight")}
+    return PatternEvents(areas, **doubles, **proposal)
+
+
+def training_set(config: dict[str, Any], events: PatternEvents, path: Path) -> Cached:
+    """What all trainings see, or the kept one."""
+    if not path.exists():
+        wanted = config["training_set"]
+        key, n = jax.random.key(wanted["seed"]), wanted["n_simulations"]
+        drawn = Cached.draw(key, events.simulate, n, chunk=wanted["chunk"])
+        assert drawn.weight is not None
+        np.savez(path, theta=drawn.theta, x=drawn.x, w=drawn.weight)
+    kept = np.load(path)
+    return Cached(kept["theta"], kept["x"], weight=kept["w"])
 
 
 def train(
-    config: dict[str, Any], events: PatternEvents, simulate: Any, seed: int, path: Path
+    config: dict[str, Any], events: PatternEvents, whole: Cached, seed: int, path: Path
 ) -> tuple[Fit, dict]:
     """A trained posterior, or the kept one, and what training took."""
     flow = flows.Anchored(**config["network"], n_kinds=len(LABELS), plane=(1, 2))
-    npe = inference.NPE(events.prior, embeddings.Raw(), flow)
-    wanted = inference.Budget(**config["budget"])
+    npe = inference.NPE(events.prior, embeddings.Raw(), flow, **config["classifier"])
+    training, validation = whole.split(config["budget"]["n_validation"])
+    wanted = inference.Budget(len(training), **config["budget"])
     if path.exists():
         kept = inference.load_posterior(path, detector=events.detector)
         fit = Fit(npe, kept.posterior, History(**cast(Any, kept.history)), wanted)
         return fit, kept.diagnostics.get("training", {})
     wall, cpu = time.perf_counter(), time.process_time()
-    fit = npe.fit(jax.random.key(seed), simulate, wanted)
+    fit = npe.fit(jax.random.key(seed), training, wanted, validation=validation)
     weights = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(fit.posterior.network))
     took = {
         "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall, "n_weights": weights,
-        "validation": fit.history.validation[-1],
+        "validation": fit.history.validation[-1], "training": fit.history.training[-1],
     }  # fmt: skip
     inference.save_posterior(path, fit, detector=events.detector, diagnostics={"training": took})
     print(f"training {seed}: {took}", flush=True)
@@ -88,55 +101,65 @@ def train(
 
 
 def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Train, diagnose, compare."""
+    """Train, diagnose, compare; report and explanations of the first training."""
     events = pattern_events(config)
-
-    def simulate(key, n):
-        return events.simulate(key, n)
-
+    cpu = time.process_time()
+    whole = training_set(config, events, out / "training_set.npz")
+    print(f"training set, {time.process_time() - cpu:.0f} CPU-s", flush=True)
     keys = jax.random.split(jax.random.key(config["seeds"][0] + 2000), 8)
-    settings, first = config["diagnose"], config["seeds"][0]
     results = _kept(out, config)
-    pool, fits = None, []
+    cpu = time.process_time()
+    # what follows the checks of all trainings takes the pool's first events alone
+    checked = len(results["seeds"]) == len(config["seeds"])
+    n_pool = config["diagnose"]["n_pool"]
+    pool = pattern_checks.draw_pool(keys[0], events, min(n_pool, _FEW) if checked else n_pool)
+    print(f"test events, {time.process_time() - cpu:.0f} CPU-s", flush=True)
+    posts = []
     for number, seed in enumerate(config["seeds"]):
-        fit, took = train(config, events, simulate, seed, out / f"patterns_{seed}.npz")
-        fits.append(fit)
-        if pool is None:
-            # what follows the checks of all trainings takes the pool's first events alone
-            checked = len(results["seeds"]) == len(config["seeds"])
-            n_pool = min(settings["n_pool"], _FEW) if checked else settings["n_pool"]
-            pool = pattern_checks.draw_pool(keys[0], events, n_pool)
+        fit, took = train(config, events, whole, seed, out / f"patterns_{seed}.npz")
+        posts.append(fit.posterior)
         if number == len(results["seeds"]):
-            results["seeds"].append({"training": took, **_checked(keys, config, events, fit.posterior, pool)})
+            exact = (
+                config["exact"]
+                if number == 0
+                else {**config["exact"], "n_events": config["exact"]["n_further"]}
+            )
+            found = _checked(keys, {**config, "exact": exact}, events, fit.posterior, pool)
+            results["seeds"].append({"training": took, **found})
             _keep(out, results)
-    assert pool is not None
-    posts = [fit.posterior for fit in fits]
+        if number == 0:
+            _first(config, out, keys, events, fit, pool, results)
     if "places" not in results:
         n = config["places"]["n_events"]
         results["places"] = pattern_checks.place_errors(keys[3], events, posts, pool, n)
         _keep(out, results)
-    if "report" not in results:
-        counts = settings["n_report"], settings["report_draws"]
-        report = pattern_checks.report_of(keys[4], events, fits[0], pool, *counts)
-        print(report)
-        results["report"] = report.to_dict()
-        report.figure(out / "pattern_report.png")
-        _keep(out, results)
-        inference.save_posterior(
-            out / f"patterns_{first}.npz", fits[0], detector=events.detector,
-            diagnostics={**report.to_dict(), "training": results["seeds"][0]["training"]},
-        )  # fmt: skip
-    if "explained" not in results:
-        row = explained.chosen(events, pool)
-        path = out / "pattern_explained.png"
-        try:
-            results["explained"] = explained.explain(path, keys[5], events, posts[0], pool, row)
-        except ValueError as error:  # shares that do not add up: the other numbers stand without them
-            results["explained"] = {"failed": str(error)}
-            print(f"explained: {error}", flush=True)
-        results["survey"] = explained.survey(keys[6], events, posts[0], pool, config["explained"]["n_events"])
-        _keep(out, results)
     return results
+
+
+def _first(
+    config: dict[str, Any], out: Path, keys: Any, events: PatternEvents, fit: Fit, pool: Any, results: dict
+) -> None:
+    """Report, which travels with the file, and explanations of the first training."""
+    if "report" not in results:
+        cpu = time.process_time()
+        counts = config["diagnose"]["n_report"], config["diagnose"]["report_draws"]
+        report = pattern_checks.report_of(keys[4], events, fit, pool, *counts)
+        print(f"{report}\nreport, {time.process_time() - cpu:.0f} CPU-s", flush=True)
+        report.figure(out / "pattern_report.png")
+        training = results["seeds"][0]["training"]
+        inference.save_posterior(
+            out / f"patterns_{config['seeds'][0]}.npz", fit, detector=events.detector,
+            diagnostics={**report.to_dict(), "training": training},
+        )  # fmt: skip
+        results["report"] = report.to_dict()
+        _keep(out, results)
+    if "explained" not in results:
+        cpu = time.process_time()
+        path, n = out / "pattern_explained.png", config["explained"]["n_events"]
+        results["explained"] = explained.explain(path, keys[5], events, fit.posterior, pool)
+        results["survey"] = explained.survey(keys[6], events, fit.posterior, pool, n)
+        print(f"explained, {time.process_time() - cpu:.0f} CPU-s: {results['survey']}", flush=True)
+        _keep(out, results)
 
 
 def _kept(out: Path, config: dict[str, Any]) -> dict[str, Any]:

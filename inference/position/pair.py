@@ -28,6 +28,9 @@ class Pair(NamedTuple):
     """Two places that a pattern is from, the brighter first."""
 
     place_mm: Float[Array, "batch 2 2"]  # source, (x, y)
+    free_mm: Float[
+        Array, "batch 2 2"
+    ]  # where a normal law of these widths has its mean: beyond the wall, for some
     covariance_mm2: Float[Array, "batch 2 2 2"]  # of each source
     logit: Float[Array, "batch"]  # of the brighter's share of the light, >= 0
     logit_width: Float[Array, "batch"]
@@ -86,17 +89,18 @@ def fit_pair(
         place, logit = state
         _, score, covariance = look(place, logit)
         move = jnp.einsum("bij,bj->bi", covariance, score)
-        longest = jnp.sqrt(jnp.max(jnp.sum(move[:, :4].reshape(n, 2, 2) ** 2, axis=2), axis=1) + 1e-12)
+        longest = _longest(move[:, :4])
         longest = jnp.maximum(longest / _LONGEST_MM, jnp.abs(move[:, 4]) / _LONGEST_LOGIT)
         move = move / jnp.maximum(longest, 1.0)[:, None]
         return (_confined(place + move[:, :4], radius), logit + move[:, 4]), None
 
     start = _start(summary, count, total, single_mm, shares(single_mm))
     (place, logit), _ = jax.lax.scan(step, start, length=_N_STEPS)
-    p, _, covariance = look(place, logit)
+    p, score, covariance = look(place, logit)
+    free = place + _shortened(jnp.einsum("bij,bj->bi", covariance, score)[:, :4], _LONGEST_MM)
     one = jnp.maximum(shares(single_mm), 1e-9)
     gain = 2 * jnp.sum(live * count * jnp.log(p / one), axis=-1)
-    places = place.reshape(n, 2, 2)
+    places, free = place.reshape(n, 2, 2), free.reshape(n, 2, 2)
     blocks = jnp.stack([covariance[:, :2, :2], covariance[:, 2:4, 2:4]], axis=1)
     # widths of one wrong mode are too small where there may be another
     unresolved = _UNRESOLVED_MM**2 * jax.nn.sigmoid((_UNRESOLVED - gain) / 5)
@@ -104,11 +108,51 @@ def fit_pair(
     other = (logit < 0)[:, None, None]
     return Pair(
         jnp.where(other, places[:, ::-1], places),
+        jnp.where(other, free[:, ::-1], free),
         jnp.where(other[..., None], blocks[:, ::-1], blocks),
         jnp.abs(logit),
         jnp.sqrt(covariance[:, 4, 4]),
         gain,
     )
+
+
+def free_place(
+    summary: PositionSummary, count: Float[Array, "batch top"], near_mm: Float[Array, "batch 2"]
+) -> tuple[Float[Array, "batch 2"], Float[Array, "batch 2 2"]]:
+    """Mean and covariance of one place by a normal law, as if there were no wall.
+
+    Args:
+        summary: of the detector.
+        count: of `summary.counts`.
+        near_mm: a place inside of the wall, from which one step is taken.
+
+    Gradient: as `fit_pair`.
+    """
+
+    def shares(xy: Float[Array, "batch 2"]) -> Float[Array, "batch top"]:
+        return top_shares(summary.light, summary.geometry, xy)
+
+    value, push = jax.linearize(shares, near_mm)
+    axes = jnp.broadcast_to(jnp.eye(2, dtype=near_mm.dtype)[:, None], (2, *near_mm.shape))
+    slope = jnp.stack([push(axes[0]), push(axes[1])], axis=1)
+    value, total = jnp.maximum(value, 1e-9), jnp.maximum(jnp.sum(count, axis=-1), 1e-3)
+    score = jnp.einsum("bt,bit->bi", summary.live * count / value, slope)
+    information = total[:, None, None] * jnp.einsum(
+        "bit,bjt->bij", summary.live / value[:, None] * slope, slope
+    )
+    weak = 4 / summary.geometry.radius_mm**2 * jnp.eye(2, dtype=near_mm.dtype)
+    covariance = _inverse(information + weak)
+    return near_mm + _shortened(jnp.einsum("bij,bj->bi", covariance, score), _LONGEST_MM), covariance
+
+
+def _longest(move: Float[Array, "batch coordinate"]) -> Float[Array, "batch"]:
+    """Length of the longer of the moves of one or two places."""
+    return jnp.sqrt(jnp.max(jnp.sum(move.reshape(len(move), -1, 2) ** 2, axis=2), axis=1) + 1e-12)
+
+
+def _shortened(move: Float[Array, "batch coordinate"], longest: float) -> Float[Array, "batch coordinate"]:
+    """Moves of at most this length."""
+    return move / jnp.maximum(_longest(move) / longest, 1.0)[:, None]
 
 
 def _start(
