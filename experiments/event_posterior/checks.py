@@ -5,14 +5,12 @@ from typing import Any
 
 import exact
 import jax
-import jax.numpy as jnp
 import numpy as np
-from events import Events
 
-import inference
 from inference.diagnostics.ranks import ranks
 from inference.diagnostics.report import Report
 from inference.estimators import Fit
+from inference.events import SingleScatters, Whitened, calibrate_events  # noqa: F401
 
 LEVELS = (0.68, 0.95)
 NAMES = ("energy", "radius", "x", "y", "z")
@@ -67,76 +65,16 @@ def binned_coverage(place: np.ndarray, columns: dict[str, np.ndarray], n_bins: i
     return out
 
 
-class Whitened:
-    """A posterior whose energy is counted from the anchor of the draw's own kind, in the anchor's widths.
-
-    The two kinds have energies of their own, far apart. Of a kind with a probability of 1e-3 few draws or
-    none are seen, and the energy's spread is then wrong though the posterior is right: pulls need one mode.
-    """
-
-    def __init__(self, events: Any, post: Any):
-        self.events, self.post, self.names = events, post, ("energy", *post.names[1:])
-
-    def _anchor(self, label: Any, x: Any) -> tuple[Any, Any]:
-        """Mean and width of each entry of `label` [event, ...]."""
-        kinds = max(self.events.n_kinds, 1)
-        anchors = jnp.asarray(x)[:, : 8 * kinds].reshape(-1, kinds, 2, 4)[..., 0]
-        chosen = jnp.asarray(label, jnp.int32).reshape(len(x), -1)
-        mean, log_width = (jnp.take_along_axis(anchors[:, :, i], chosen, axis=1) for i in (0, 1))
-        return mean.reshape(label.shape), jnp.exp(log_width).reshape(label.shape)
-
-    def to(self, theta: Any, x: Any) -> Any:
-        """Parameters [event, ..., parameter] with the energy whitened."""
-        theta = jnp.asarray(theta)
-        mean, width = self._anchor(theta[..., -1], x)
-        u = self.events.prior.blocks[0].to_unbounded(theta[..., :1])[..., 0]
-        return theta.at[..., 0].set((u - mean) / width)
-
-    def back(self, theta: Any, x: Any) -> Any:
-        """The way back."""
-        theta = jnp.asarray(theta)
-        mean, width = self._anchor(theta[..., -1], x)
-        u = (theta[..., 0] * width + mean)[..., None]
-        return theta.at[..., 0].set(self.events.prior.blocks[0].to_physical(u)[..., 0])
-
-    def sample(self, key: Any, x: Any, n: int) -> Any:
-        """Draws."""
-        return self.to(self.post.sample(key, x, n), x)
-
-    def log_prob(self, theta: Any, x: Any) -> Any:
-        """Log density in the original parameters, which orders points as well as any other function."""
-        return self.post.log_prob(self.back(theta, x), x)
-
-
 def diagnose(
-    config: dict[str, Any], key: Any, events: Events, fit: Fit, draw: Any
+    config: dict[str, Any], key: Any, events: SingleScatters, fit: Fit, draw: Any
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], Report]:
     """The report, coverage of each parameter, and the same for events at the wall."""
     settings, post = config["diagnose"], fit.posterior
     keys = jax.random.split(key, 6)
 
-    def columns_of(x, means):
-        del x
-        log_s1 = np.log(np.asarray(summarised["columns"])[:, 0])
-        return {"log S1": log_s1, "radius": np.hypot(means[:, 1], means[:, 2]), "depth": -means[:, 3]}
-
-    whitened, summarised = Whitened(events, post), {}
-
-    def simulate(key, n):
-        theta, columns = draw(key, n)
-        summarised["columns"] = columns
-        x = exact.summaries(events, columns)
-        return whitened.to(theta, x), x
-
-    report = inference.calibrate(
-        keys[0],
-        whitened,
-        simulate,
-        n_events=settings["n_events"],
-        n_draws=settings["n_draws"],
-        columns=columns_of,
-        history={"training": np.array(fit.history.training), "validation": np.array(fit.history.validation)},
-    )
+    curves = {name: np.array(getattr(fit.history, name)) for name in ("training", "validation")}
+    counts = {name: settings[name] for name in ("n_events", "n_draws")}
+    report = calibrate_events(keys[0], events, post, **counts, history=curves)
     theta, columns = draw(keys[1], settings["n_test"])
     x = exact.summaries(events, columns)
     draws, rate = sample_chunks(keys[2], post, x, settings["test_draws"])
@@ -159,7 +97,7 @@ def diagnose(
     return found, {"theta": theta, "columns": columns}, report
 
 
-def wall_events(key, events: Events, draw, settings) -> tuple[np.ndarray, np.ndarray]:
+def wall_events(key, events: SingleScatters, draw, settings) -> tuple[np.ndarray, np.ndarray]:
     """Events that are reconstructed near or beyond the wall: a choice by data alone."""
     limit = settings["wall_radius"] * float(events.detector.geometry.radius_mm)
     kept: list[tuple[np.ndarray, np.ndarray]] = []
@@ -174,7 +112,7 @@ def wall_events(key, events: Events, draw, settings) -> tuple[np.ndarray, np.nda
 
 
 def against_exact(
-    config: dict[str, Any], key: Any, events: Events, post: Any, seen: np.ndarray
+    config: dict[str, Any], key: Any, events: SingleScatters, post: Any, seen: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Importance efficiencies of all test events, and the classifier test on the first of them."""
     settings = config["exact"]

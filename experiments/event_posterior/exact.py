@@ -6,10 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from events import Events
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from inference.diagnostics.c2st import c2st
+from inference.events import SingleScatters
 from inference.sampling.importance import weigh
 from inference.sampling.many import ManyDraws, sample_many
 
@@ -17,7 +17,9 @@ _FEWEST_SHARE = 0.01  # of the exact posterior's mass: a kind with less gets no 
 
 
 @eqx.filter_jit
-def _densities(events: Events, draws: Float[Array, "event draw parameter"], columns: Float[Array, "event 5"]):
+def _densities(
+    events: SingleScatters, draws: Float[Array, "event draw parameter"], columns: Float[Array, "event 5"]
+):
     n_draws = draws.shape[1]
     data = jax.tree.map(lambda part: jnp.repeat(part, n_draws, axis=0), events.data(columns))
     return events.log_density(draws.reshape(-1, draws.shape[-1]), data).reshape(draws.shape[:2])
@@ -28,7 +30,7 @@ _weigh_all = eqx.filter_jit(jax.vmap(weigh))
 
 def importance(
     key: PRNGKeyArray,
-    events: Events,
+    events: SingleScatters,
     post: Any,
     columns: Float[np.ndarray, "event 5"],
     *,
@@ -72,7 +74,7 @@ def importance(
 
 def shares(
     key: PRNGKeyArray,
-    events: Events,
+    events: SingleScatters,
     post: Any,
     columns: Float[np.ndarray, "event 5"],
     *,
@@ -90,11 +92,13 @@ def shares(
 
 
 @eqx.filter_jit
-def _summaries(events: Events, columns: Float[Array, "event 5"]) -> Float[Array, "event x"]:
+def _summaries(events: SingleScatters, columns: Float[Array, "event 5"]) -> Float[Array, "event x"]:
     return events.summary(columns)
 
 
-def summaries(events: Events, columns: Float[np.ndarray, "event 5"], *, chunk: int = 8192) -> np.ndarray:
+def summaries(
+    events: SingleScatters, columns: Float[np.ndarray, "event 5"], *, chunk: int = 8192
+) -> np.ndarray:
     """What the network sees of many events, in chunks of one shape."""
     n = len(columns)
     chunk = min(chunk, n)
@@ -107,7 +111,7 @@ def summaries(events: Events, columns: Float[np.ndarray, "event 5"], *, chunk: i
 
 def nuts(
     key: PRNGKeyArray,
-    events: Events,
+    events: SingleScatters,
     columns: Float[np.ndarray, "problem 5"],
     label: Int[np.ndarray, "problem"],
     *,
@@ -152,7 +156,7 @@ def nuts(
 
 def two_sample(
     key: PRNGKeyArray,
-    events: Events,
+    events: SingleScatters,
     post: Any,
     columns: Float[np.ndarray, "event 5"],
     share: Float[np.ndarray, "event"] | None,

@@ -8,13 +8,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from events import Events
 from exact import summaries
 from jaxtyping import Float, PRNGKeyArray
 
+from inference.events import SingleScatters
+
 
 def monoenergetic(
-    key: PRNGKeyArray, events: Events, energy_kev: float, n: int
+    key: PRNGKeyArray, events: SingleScatters, energy_kev: float, n: int
 ) -> tuple[Float[np.ndarray, "event 5"], Float[np.ndarray, "event parameter"]]:
     """Observables and parameters of electron recoils of one energy, uniform over the volume."""
     theta = events.prior.sample(key, n).at[:, 0].set(energy_kev)
@@ -28,7 +29,7 @@ def _observe(events, key, theta):
     return events.observe(key, theta)
 
 
-def corrected(events: Events, columns: Float[np.ndarray, "event 5"]) -> Float[np.ndarray, "event 2"]:
+def corrected(events: SingleScatters, columns: Float[np.ndarray, "event 5"]) -> Float[np.ndarray, "event 2"]:
     """S1 and S2 corrected for light collection and lifetime, at the place as reconstructed."""
     detector = events.detector
     s1, s2, drift_time, x, y = jnp.asarray(columns).T
@@ -83,7 +84,7 @@ def _resolution(random, low, middle, high, step, n_boot=200):
 
 
 def energy_resolution(
-    key: PRNGKeyArray, events: Events, post: Any, energy_kev: float, *, n_events: int, n_draws: int
+    key: PRNGKeyArray, events: SingleScatters, post: Any, energy_kev: float, *, n_events: int, n_draws: int
 ) -> dict[str, Any]:
     """Resolution of the posterior's mean, of linear combinations of corrected areas, and the bound.
 
@@ -123,7 +124,7 @@ def energy_resolution(
     return out
 
 
-def _gains(events: Events) -> np.ndarray:
+def _gains(events: SingleScatters) -> np.ndarray:
     """PE a photon and an electron: g1 and g2."""
     detector = events.detector
     double = 1 + float(detector.electronics.double_pe_probability)
@@ -147,7 +148,7 @@ def _scores(events, theta, columns):
     return jax.grad(total)(theta[:, 0]) + 1 / theta[:, 0]
 
 
-def _bound_kev(key, events: Events, energy_kev: float, n: int) -> float:
+def _bound_kev(key, events: SingleScatters, energy_kev: float, n: int) -> float:
     """Cramer-Rao bound of the energy, place known: the exact likelihood's score, squared, over events."""
     columns, theta = monoenergetic(key, events, energy_kev, n)
 
@@ -194,7 +195,7 @@ def trees(
 
 def discrimination(
     key: PRNGKeyArray,
-    events: Events,
+    events: SingleScatters,
     posteriors: list[Any],
     draw: Any,
     *,

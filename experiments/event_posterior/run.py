@@ -25,12 +25,12 @@ import checks
 import exact
 import posterior_figures
 import rows
-from events import Events
 
 import dmsim
 import inference
 from inference import embeddings, flows
 from inference.estimators import Fit, History
+from inference.events import SingleScatters
 
 HERE = Path(__file__).parent
 
@@ -63,7 +63,7 @@ def scaled(config: dict[str, Any], scale: float) -> dict[str, Any]:
     return config
 
 
-def simulator(events: Events) -> Any:
+def simulator(events: SingleScatters) -> Any:
     """`simulate(key, n)` as estimators take it."""
 
     def simulate(key, n):
@@ -72,7 +72,7 @@ def simulator(events: Events) -> Any:
     return simulate
 
 
-def drawer(events: Events, *, chunk: int = 16384) -> Any:
+def drawer(events: SingleScatters, *, chunk: int = 16384) -> Any:
     """`draw(key, n)`: parameters and observables as numpy arrays, compiled once."""
     compiled = jax.jit(lambda key: events.draw(key, chunk))
 
@@ -89,7 +89,12 @@ def drawer(events: Events, *, chunk: int = 16384) -> Any:
 
 
 def train(
-    config: dict[str, Any], events: Events, simulate: Any, seed: int, budget: dict[str, Any], path: Path
+    config: dict[str, Any],
+    events: SingleScatters,
+    simulate: Any,
+    seed: int,
+    budget: dict[str, Any],
+    path: Path,
 ) -> tuple[Fit, dict]:
     """A trained posterior, or the kept one, and what training took.
 
@@ -114,7 +119,9 @@ def train(
         "n_steps": fit.history.steps[-1],
         "validation": fit.history.validation[-1],
     }
-    inference.save_posterior(path, fit, detector=events.detector, diagnostics={"training": took})
+    inference.save_posterior(
+        path, fit, detector=events.detector, diagnostics={"training": took}, events=events.to_json()
+    )
     _say(f"training, {path.stem}", took)
     return fit, took
 
@@ -144,7 +151,7 @@ class Stages:
 def study(config: dict[str, Any], out: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Every stage; posteriors and results go to the folder."""
     stages, detector = Stages(out), dmsim.load_detector(config["detector"])
-    events, high = Events(detector, **config["events"]), Events(detector, **config["high"])
+    events, high = SingleScatters(detector, **config["events"]), SingleScatters(detector, **config["high"])
     draw, first = drawer(events), config["seeds"][0]
     keys = jax.random.split(jax.random.key(first + 1000), 8)
     results: dict[str, Any] = {"config": config, "training": []}
@@ -164,7 +171,9 @@ def study(config: dict[str, Any], out: Path) -> tuple[dict[str, Any], dict[str, 
         print(report)
         found["report"]["training"] = results["training"][0]
         path = out / f"posterior_{first}.npz"
-        inference.save_posterior(path, fits[0], detector=detector, diagnostics=found["report"])
+        inference.save_posterior(
+            path, fits[0], detector=detector, diagnostics=found["report"], events=events.to_json()
+        )
         return found, arrays
 
     results["diagnosed"], test = stages("diagnosed", diagnosed)

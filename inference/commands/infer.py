@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--explain", type=int, metavar="N", help="with --posterior: a report of event N, which data moved it"
     )
     parser.add_argument(
+        "--refine",
+        action="store_true",
+        help="with --posterior: weigh the draws of each event by its exact likelihood",
+    )
+    parser.add_argument(
         "--detector", "-d", help="preset name or TOML file; default: the one that the events were made with"
     )
     parser.add_argument(
@@ -108,6 +113,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("give one of --config (a population's likelihood) and --posterior (a trained one)")
     if args.explain is not None and args.posterior is None:
         raise ValueError("--explain explains a trained posterior: give one with --posterior")
+    if args.refine and args.posterior is None:
+        raise ValueError("--refine weighs the draws of a trained posterior: give one with --posterior")
     for name, value, low, high in (
         ("--seed", args.seed, 0, 2**32 - 1),
         ("--samples", args.samples, 100, 1_000_000),

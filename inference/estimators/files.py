@@ -38,6 +38,7 @@ class Loaded:
     diagnostics: dict[str, Any]
     detector: dict[str, str] | None
     version: str
+    events: dict[str, Any] | None = None  # event model whose summaries the posterior takes, if it takes any
 
 
 def detector_identity(detector: Any) -> dict[str, str]:
@@ -54,7 +55,12 @@ def _numbers(network: Any) -> dict[str, jax.Array]:
 
 
 def save_posterior(
-    path: Path | str, fit: Fit, *, detector: Any = None, diagnostics: dict[str, Any] | None = None
+    path: Path | str,
+    fit: Fit,
+    *,
+    detector: Any = None,
+    diagnostics: dict[str, Any] | None = None,
+    events: dict[str, Any] | None = None,
 ) -> None:
     """Write a trained posterior.
 
@@ -63,6 +69,8 @@ def save_posterior(
         fit: from an estimator.
         detector: that the simulations were made with, so that a posterior is not used for another.
         diagnostics: what was found out about the posterior, as JSON.
+        events: of the event model's `to_json`, if the posterior takes summaries that a model of
+            `inference.events` makes; without it the posterior's data are columns of a table.
     """
     arrays = {_NETWORK + name: np.asarray(leaf) for name, leaf in _numbers(fit.posterior.network).items()}
     stated = {
@@ -75,6 +83,7 @@ def save_posterior(
         "history": dataclasses.asdict(fit.history),
         "detector": None if detector is None else detector_identity(detector),
         "diagnostics": diagnostics or {},
+        "events": events,
     }
     write_archive(Path(path), arrays, stated)
 
@@ -108,7 +117,8 @@ def load_posterior(path: Path | str, *, detector: Any = None) -> Loaded:
         raise ValueError(f"{path} describes a posterior that this version cannot build: {error}") from error
     network = _filled(path, network, arrays)
     posterior = estimator.posterior(network, layout)
-    return Loaded(posterior, stated["history"], stated["diagnostics"], stated["detector"], stated["version"])
+    told = (stated[name] for name in ("history", "diagnostics", "detector", "version"))
+    return Loaded(posterior, *told, events=stated.get("events"))
 
 
 def _compare_detector(path: Path, kept: dict[str, str] | None, given: dict[str, str]) -> None:

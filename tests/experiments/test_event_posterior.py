@@ -2,76 +2,18 @@
 
 import json
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import dmsim
 import inference
 
-N = 2048
-
 
 @pytest.fixture(scope="module")
 def study(loaded):
     with loaded("event_posterior") as module:
         yield module
-
-
-@pytest.fixture(scope="module")
-def events(study):
-    return study.Events(dmsim.load_detector("xenonnt"), energy_kev=(1.0, 100.0))
-
-
-@pytest.fixture(scope="module")
-def drawn(events):
-    theta, columns = jax.jit(lambda key: events.draw(key, N))(jax.random.key(0))
-    return np.asarray(theta), np.asarray(columns)
-
-
-def pulls(events, theta, columns):
-    """(truth - anchor) / width in the unbounded vector, radial before tangential."""
-    x = np.asarray(eqx.filter_jit(events.summary)(jnp.asarray(columns)))
-    assert np.isfinite(x).all()
-    anchors = x[:, :16].reshape(-1, 2, 2, 4)[np.arange(len(x)), theta[:, 4].astype(int)]
-    away = np.asarray(events.prior.to_unbounded(jnp.asarray(theta))) - anchors[:, 0]
-    cos, sin = x[:, 16], x[:, 17]
-    turned = [
-        away[:, 0],
-        cos * away[:, 1] + sin * away[:, 2],
-        cos * away[:, 2] - sin * away[:, 1],
-        away[:, 3],
-    ]
-    return np.stack(turned, axis=1) / np.exp(anchors[:, 1])
-
-
-def near_normal(found):
-    """Means to 0.15 and widths 0.9 to 1.15: 5 standard errors of 2,048 events and the anchors' own faults."""
-    return np.all(np.abs(found.mean(axis=0)) < 0.15) and np.all(np.abs(found.std(axis=0) - 1.02) < 0.13)
-
-
-def test_anchors_are_near_the_truth(events, drawn):
-    theta, columns = drawn
-    assert near_normal(pulls(events, theta, columns))
-    assert not near_normal(1.3 * pulls(events, theta, columns))  # must fail
-
-
-def test_every_event_is_seen_and_has_a_density(events, drawn):
-    theta, columns = drawn
-    assert np.asarray(events.seen(columns)).all()
-    assert columns.shape == (N, 5)
-    assert 0.35 < theta[:, 4].mean() < 0.55  # faint nuclear recoils are not seen
-    density = jax.jit(lambda theta, columns: events.log_density(theta, events.data(columns)))
-    value = np.asarray(density(theta, columns))
-    assert np.isfinite(value).all()
-    moved = theta.copy()
-    moved[:, 3] += 5.0
-    inside = moved[:, 3] < 0
-    assert np.median(np.asarray(density(moved, columns))[inside] - value[inside]) < -3
-    moved[:, 3] = 10.0
-    assert np.all(np.asarray(density(moved, columns)) == -np.inf)
 
 
 def test_leakage_is_the_share_above_the_median_of_each_bin(study):
