@@ -1,8 +1,10 @@
 """Training: one compiled epoch, a schedule with averaged weights, and a bit-exact way to go on.
 
 Weights are one flat vector, so that Adam, clipping and averaging are a few operations instead of a few for
-each array. The epoch is compiled once for each architecture, batch and epoch length; rates and lengths of a
-schedule are arguments, so that another seed, another rate or another fit of equal shapes compiles nothing.
+each array. The loss takes them as arrays, cut from the vector once a step: cut inside the loss, every kernel
+that reads a weight would hold its cut, which took 16 instead of 6 CPU-s to compile. The epoch is compiled
+once for each architecture, batch and epoch length; rates and lengths of a schedule are arguments, so that
+another seed, another rate or another fit of equal shapes compiles nothing.
 """
 
 import time
@@ -15,71 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from inference.estimators import joint_score
+from inference.estimators.budget import Budget, Schedule
 from inference.estimators.data import Simulate
 from inference.estimators.networks import AbstractNetwork
 from inference.priors import Prior
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much to simulate and how to train on it.
-
-    With one pass, every step simulates its own batch and no event is seen twice; with more, a set is drawn
-    once and used pass after pass.
-
-    Args:
-        n_simulations: events simulated for training, validation included if there is more than one pass.
-        n_passes: times that each is used.
-        batch_size: events of a step.
-        n_validation: events on which the loss is reported; a tenth of the simulations at most if they are a
-            fixed set, further ones if not.
-        peak_rate: highest learning rate of the schedule.
-        warmup: share of all steps over which the rate rises; it then falls as a cosine to 0.
-        clip: longest gradient, in units of the weights' space.
-        averaging: decay a step of the averaged weights, which are the ones that are kept.
-        epoch_steps: steps between two reports when each step simulates; a pass is one otherwise.
-        joint_score: weight of a term that fits the simulator's own gradient, see
-            `inference.estimators.joint_score`; 0 for none. NPE only.
-        patience: epochs without a lower validation loss after which training stops, the weights of the lowest
-            kept: for small sets, which many passes overfit. None for all epochs and the last weights.
-    """
-
-    n_simulations: int
-    n_passes: int = 1
-    batch_size: int = 256
-    n_validation: int = 2048
-    peak_rate: float = 1e-3
-    warmup: float = 0.03
-    clip: float = 5.0
-    averaging: float = 0.998
-    epoch_steps: int = 200
-    joint_score: float = 0.0
-    patience: int | None = None
-
-    def __post_init__(self):
-        for name in ("n_simulations", "n_passes", "batch_size", "n_validation", "epoch_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if self.n_simulations < 2 * self.batch_size:
-            raise ValueError(
-                f"n_simulations is {self.n_simulations}: it must be at least two batches of {self.batch_size}"
-            )
-        for name, low, high in (
-            ("peak_rate", 0, 1),
-            ("warmup", 0, 1),
-            ("averaging", 0, 1),
-            ("clip", 0, np.inf),
-        ):
-            if not low < getattr(self, name) < high:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must lie between {low} and {high}")
-        if not 0 <= self.joint_score < np.inf:
-            raise ValueError(f"joint_score is {self.joint_score}: it must be 0 or more")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience is {self.patience}: it must be at least 1, or None")
 
 
 class Data(NamedTuple):
@@ -107,23 +53,6 @@ class State(NamedTuple):
     best: Float[Array, "weight"]  # averaged ones at the lowest validation loss
 
 
-class Schedule(NamedTuple):
-    """Numbers that an epoch takes as arguments, so that a change compiles nothing."""
-
-    peak_rate: Array
-    n_warmup: Array
-    n_steps: Array
-    averaging: Array
-    score_weight: Array | None = None  # none: the term is not compiled
-    score_scale: Array | None = None
-
-    def rate(self, step: Int[Array, ""]) -> Float[Array, ""]:
-        """Linear rise, then half a cosine to 0."""
-        rise = (step + 1) / self.n_warmup
-        fall = (step - self.n_warmup) / jnp.maximum(self.n_steps - self.n_warmup, 1)
-        return self.peak_rate * jnp.where(rise < 1, rise, 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(fall, 0, 1))))
-
-
 @dataclass
 class History:
     """What a training saw, an entry an epoch; losses in nats an event."""
@@ -143,11 +72,24 @@ def prepare(
     return Data(u, kind, x, None if score is None else joint_score.target(prior, theta, u, score), weight)
 
 
-def weights_of(network: AbstractNetwork) -> tuple[Float[Array, "weight"], Callable[[Array], AbstractNetwork]]:
-    """All float arrays as one vector, and the way back."""
+def weights_of(network: AbstractNetwork) -> tuple[Float[Array, "weight"], Callable[[Any], AbstractNetwork]]:
+    """All float arrays as one vector, and the way back.
+
+    The way back cuts a traced vector where it is traced and others on the host, where a cut compiles nothing.
+    """
     trained, rest = eqx.partition(network, eqx.is_inexact_array)
-    flat, unravel = ravel_pytree(trained)
-    return flat, lambda vector: eqx.combine(unravel(vector), rest)
+    leaves, structure = jax.tree.flatten(trained)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+
+    def build(vector):
+        if isinstance(vector, Tracer):
+            parts = jnp.split(vector, ends[:-1])
+        else:
+            parts = [jnp.asarray(part) for part in np.split(np.asarray(vector), ends[:-1])]
+        cut = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        return eqx.combine(jax.tree.unflatten(structure, cut), rest)
+
+    return ravel_pytree(trained)[0], build
 
 
 def _optimiser(clip: float) -> optax.GradientTransformation:
@@ -160,39 +102,61 @@ def start(key: PRNGKeyArray, network: AbstractNetwork, budget: Budget) -> State:
     return State(flat, flat, _optimiser(budget.clip).init(flat), jnp.zeros((), jnp.int32), key, flat)
 
 
-def _step(state: State, batch: Data, build: Callable, schedule: Schedule, clip: float) -> tuple[State, Array]:
+def _step(
+    state: State, network: AbstractNetwork, batch: Data, schedule: Schedule, clip: float
+) -> tuple[tuple[State, Any], Array]:
+    """The next state and its network's trained part, and the loss; the network has the state's weights."""
     key = jax.random.fold_in(state.key, state.step)
+    trained, rest = eqx.partition(network, eqx.is_inexact_array)
 
-    def mean_loss(flat):
+    def mean_loss(trained):
+        here = eqx.combine(trained, rest)
         if schedule.score_weight is None or schedule.score_scale is None:
-            return batch.mean(build(flat).loss(key, batch.u, batch.kind, batch.x))
-        loss, misfit = joint_score.losses(build(flat), key, batch, schedule.score_scale)
+            return batch.mean(here.loss(key, batch.u, batch.kind, batch.x))
+        loss, misfit = joint_score.losses(here, key, batch, schedule.score_scale)
         return batch.mean(loss + schedule.score_weight * misfit)
 
-    loss, gradient = jax.value_and_grad(mean_loss)(state.weights)
+    loss, gradient = jax.value_and_grad(mean_loss)(trained)
     direction: Any
-    direction, optimiser = _optimiser(clip).update(gradient, state.optimiser)
+    direction, optimiser = _optimiser(clip).update(ravel_pytree(gradient)[0], state.optimiser)
     weights = state.weights - schedule.rate(state.step) * direction
     # early averages would keep the untrained weights: the decay grows with the steps done
     decay = jnp.minimum(schedule.averaging, (1.0 + state.step) / (10.0 + state.step))
     averaged = state.averaged + (1 - decay) * (weights - state.averaged)
-    return State(weights, averaged, optimiser, state.step + 1, state.key, state.best), loss
+    following = State(weights, averaged, optimiser, state.step + 1, state.key, state.best)
+    return (following, eqx.filter(weights_of(network)[1](weights), eqx.is_inexact_array)), loss
+
+
+def _steps(
+    state: State, network: AbstractNetwork, batch_of: Callable[[State, Any], Data], over: Any, *options: Any
+) -> tuple[State, Float[Array, "step"]]:
+    """A step for each entry of `over`, with the batch that `batch_of` makes of it."""
+    trained, rest = eqx.partition(network, eqx.is_inexact_array)
+
+    def body(carry, entry):
+        state, trained = carry
+        return _step(state, eqx.combine(trained, rest), batch_of(state, entry), *options)
+
+    (state, _), losses = jax.lax.scan(body, (state, trained), over)
+    return state, losses
 
 
 @eqx.filter_jit
 def epoch_of_set(
     state: State, network: AbstractNetwork, schedule: Schedule, data: Data, batch_size: int, clip: float
 ) -> tuple[State, Float[Array, "step"]]:
-    """One pass over a fixed set in random order; what does not fill a batch waits for another pass."""
-    _, build = weights_of(network)
+    """One pass over a fixed set in random order; what does not fill a batch waits for another pass.
+
+    The network has the state's weights.
+    """
     n = data.u.shape[0]
     order = jax.random.permutation(jax.random.fold_in(state.key, -1 - state.step), n)
     batches = order[: n // batch_size * batch_size].reshape(-1, batch_size)
 
-    def body(state, chosen):
-        return _step(state, jax.tree.map(lambda part: part[chosen], data), build, schedule, clip)
+    def batch_of(_, chosen):
+        return jax.tree.map(lambda part: part[chosen], data)
 
-    return jax.lax.scan(body, state, batches)
+    return _steps(state, network, batch_of, batches, schedule, clip)
 
 
 @eqx.filter_jit
@@ -206,23 +170,19 @@ def epoch_of_simulations(
     clip: float,
     n_steps: int,
 ) -> tuple[State, Float[Array, "step"]]:
-    """Steps that each simulate their own batch."""
-    _, build = weights_of(network)
+    """Steps that each simulate their own batch. The network has the state's weights."""
 
-    def body(state, _):
+    def batch_of(state, _):
         key = jax.random.fold_in(state.key, -1 - state.step)
-        return _step(state, prepare(prior, *simulate(key, batch_size)), build, schedule, clip)
+        return prepare(prior, *simulate(key, batch_size))
 
-    return jax.lax.scan(body, state, None, length=n_steps)
+    return _steps(state, network, batch_of, jnp.arange(n_steps), schedule, clip)
 
 
 @eqx.filter_jit
-def validation_loss(
-    averaged: Float[Array, "weight"], network: AbstractNetwork, key: PRNGKeyArray, data: Data
-) -> Float[Array, ""]:
-    """Mean loss of the averaged weights on events that training never sees."""
-    _, build = weights_of(network)
-    return data.mean(build(averaged).loss(key, data.u, data.kind, data.x))
+def validation_loss(network: AbstractNetwork, key: PRNGKeyArray, data: Data) -> Float[Array, ""]:
+    """Mean loss on events that training never sees."""
+    return data.mean(network.loss(key, data.u, data.kind, data.x))
 
 
 class Trainer:
@@ -245,6 +205,7 @@ class Trainer:
         validation: Data,
     ):
         self.network, self.budget, self.prior = network, budget, prior
+        self.build = weights_of(network)[1]
         self.source, self.validation = source, validation
         self.finished: State | None = None  # after the last whole epoch
         if isinstance(source, Data):
@@ -267,15 +228,15 @@ class Trainer:
         Raises:
             ValueError: if a loss is not finite.
         """
-        budget = self.budget
+        budget, network = self.budget, self.build(state.weights)
         if isinstance(self.source, Data):
             state, losses = epoch_of_set(
-                state, self.network, self.schedule, self.source, budget.batch_size, budget.clip
+                state, network, self.schedule, self.source, budget.batch_size, budget.clip
             )
         else:
             state, losses = epoch_of_simulations(
                 state,
-                self.network,
+                network,
                 self.schedule,
                 self.source,
                 self.prior,
@@ -317,7 +278,7 @@ class Trainer:
         begin = time.perf_counter()
         while len(history.steps) < self.n_epochs and not self._stalled(history):
             state, losses = self.epoch(state)
-            value = float(validation_loss(state.averaged, self.network, key, self.validation))
+            value = float(validation_loss(self.build(state.averaged), key, self.validation))
             history.steps.append(int(state.step))
             history.training.append(float(losses.mean()) + offset)
             history.validation.append(value + offset)
@@ -336,4 +297,4 @@ class Trainer:
 
     def trained(self, state: State) -> AbstractNetwork:
         """The network with the averaged weights."""
-        return weights_of(self.network)[1](state.best if self.budget.patience else state.averaged)
+        return self.build(state.best if self.budget.patience else state.averaged)

@@ -9,8 +9,8 @@ import pytest
 import inference
 from inference import flows, priors
 from inference.estimators import checkpoints, training
+from inference.estimators.budget import Schedule
 from inference.estimators.networks import AbstractNetwork
-from inference.estimators.training import Schedule
 
 PRIOR = priors.Prior(
     priors.Scalar("a", "mm", dist.Normal(0.0, 1.0)), priors.Scalar("b", "", dist.Uniform(-3.0, 3.0))
@@ -140,7 +140,7 @@ def test_patience_keeps_the_weights_of_the_lowest_loss():
     assert len(history.steps) == lowest + 4 < 40
     kept = trainer.trained(state)
     assert kept.weight != state.averaged[0]
-    assert float(training.validation_loss(state.best, kept, jax.random.key(0), data(0.03))) == pytest.approx(
+    assert float(training.validation_loss(kept, jax.random.key(0), data(0.03))) == pytest.approx(
         min(history.validation)
     )
 
