@@ -7,6 +7,7 @@ splines against FlowJAX's.
 Source: Durkan et al., arXiv:1906.04032; the learned mixing between layers: Oliva et al., arXiv:1801.09819.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,7 +43,7 @@ class Dense(eqx.Module):
 
 
 def _image(weight: Array, bias: Array, v: Array) -> Array:
-    return (weight @ v.reshape(len(v), -1) + bias[:, None]).reshape(-1, *v.shape[1:])
+    return (weight @ v.reshape(len(v), math.prod(v.shape[1:])) + bias[:, None]).reshape(len(weight), *v.shape[1:])
 
 
 class Conditioner(eqx.Module):
