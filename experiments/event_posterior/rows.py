@@ -60,7 +60,7 @@ def _draws(post, key, condition, n):
 
 
 def _mean_energy(key, post, x, n_draws, chunk=500):
-    found = np.empty(len(x))
+    found, chunk = np.empty(len(x)), min(chunk, len(x))
     for first in range(0, len(x), chunk):
         begin = min(first, len(x) - chunk)
         draws = draws_of_kind(jax.random.fold_in(key, first), post, x[begin : begin + chunk], 0, n_draws)

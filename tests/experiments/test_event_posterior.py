@@ -60,6 +60,7 @@ def test_the_whole_study_runs_in_miniature(study, tmp_path):
     assert results["exact"]["median_efficiency"] > 0.2
     assert results["exact"]["n_invalid"] == 0
     assert len(results["energy"]["lines"]) == 3
+    assert all(abs(line["posterior"]["bias_percent"]) < 20 for line in results["energy"]["lines"])
     assert all(0 <= row["cut"]["leakage"] < 0.2 for row in results["discrimination"]["seeds"])
     for name in ("event", "coverage", "efficiency", "rows"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
