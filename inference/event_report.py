@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from inference.estimators.posterior import DirectPosterior
 from inference.explain import (
@@ -22,6 +23,7 @@ from inference.explain import (
 )
 from inference.explain_figure import figure
 from inference.flows import MatchingFlow
+from inference.priors import Prior
 
 _LARGEST_LINEAR = 10.0  # widths: a figure with larger shifts has a logarithmic axis
 _LEAST_MOVED = 0.1  # of a width: what moved less is not tested by deletion
@@ -59,29 +61,45 @@ def likeliest_kind(posterior: DirectPosterior, x: Any) -> tuple[int, float]:
     return int(chance.argmax()), float(chance.max())
 
 
-def of_kind(posterior: DirectPosterior, kind: int, summary: Callable[[Any], Any] = lambda x: x) -> Sample:
+class _OfKind(eqx.Module):
+    """A sampler whose label is data: what is compiled of it serves all labels."""
+
+    network: Any
+    prior: Prior
+    kind: Int[Array, ""]
+    summary: Callable[[Any], Any]
+
+    def __call__(self, key: PRNGKeyArray, x: Any, n: int) -> Float[Array, "event draw parameter"]:
+        """Draws of the continuous parameters."""
+        network = self.network
+        condition = network.condition(self.summary(x))
+        if network.n_kinds:
+            hot = jnp.broadcast_to(
+                jax.nn.one_hot(self.kind, network.n_kinds), (len(condition), network.n_kinds)
+            )
+            condition = jnp.concatenate([condition, hot], axis=1)
+        noise = jax.random.normal(key, (condition.shape[0], n, network.flow.size), condition.dtype)
+        return self.prior.to_physical(network.u_scaling.undo(network.flow.push(noise, condition)))
+
+
+def _itself(x: Any) -> Any:
+    return x
+
+
+def of_kind(posterior: DirectPosterior, kind: int, summary: Callable[[Any], Any] = _itself) -> Sample:
     """Draws of the continuous parameters given the kind, differentiable in the data.
 
     Args:
         posterior: of NPE, with any flow but flow matching.
         kind: label; 0 without a category.
-        summary: from the data to what the posterior was trained on.
+        summary: from the data to what the posterior was trained on; give one object for all events and kinds,
+            since what is compiled is kept with it.
 
     Raises:
         ValueError: for another posterior.
     """
     check_explainable(posterior)
-    network, prior = posterior.network, posterior.prior
-
-    def sample(key: PRNGKeyArray, x: Any, n: int) -> Float[Array, "event draw parameter"]:
-        condition = network.condition(summary(x))
-        if network.n_kinds:
-            hot = jnp.broadcast_to(jax.nn.one_hot(kind, network.n_kinds), (len(condition), network.n_kinds))
-            condition = jnp.concatenate([condition, hot], axis=1)
-        noise = jax.random.normal(key, (condition.shape[0], n, network.flow.size), condition.dtype)
-        return prior.to_physical(network.u_scaling.undo(network.flow.push(noise, condition)))
-
-    return sample
+    return _OfKind(posterior.network, posterior.prior, jnp.asarray(kind), summary)
 
 
 def event_report(

@@ -57,9 +57,14 @@ def data_of(event: dict[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.atleast_1d(value).astype(np.float32) for name, value in event["data"]._asdict().items()}
 
 
-def summary_of(events: PatternEvents, x: dict[str, Any]) -> Any:
-    """What the network sees."""
-    return events.summary(Patterns(x["s2_top_pe"], *(x[name][:, 0] for name in Patterns._fields[1:])))[0]
+class SummaryOf(eqx.Module):
+    """What the network sees; its arrays are no constants of what is compiled."""
+
+    events: PatternEvents
+
+    def __call__(self, x: dict[str, Any]) -> Float[Array, "event x"]:
+        """Of data by name."""
+        return self.events.summary(Patterns(x["s2_top_pe"], *(x[n][:, 0] for n in Patterns._fields[1:])))[0]
 
 
 @eqx.filter_jit
@@ -81,8 +86,8 @@ def way_of(events: PatternEvents, x: dict[str, Any], label: int) -> SourcePath:
 
 
 def samplers(events: PatternEvents, post: Any) -> list[Any]:
-    """Draws given each label: one object each, so that nothing is compiled for every event."""
-    return [of_kind(post, label, lambda x: summary_of(events, x)) for label in range(len(LABELS))]
+    """Draws given each label; what is compiled serves all."""
+    return [of_kind(post, label, SummaryOf(events)) for label in range(len(LABELS))]
 
 
 def chosen(events: PatternEvents, pool: dict[str, Any], radius: float = 0.7) -> int:
@@ -94,7 +99,9 @@ def chosen(events: PatternEvents, pool: dict[str, Any], radius: float = 0.7) -> 
     return int(np.argmin(off[:_FEW]))
 
 
-def explain(path: Path, key: Any, events: PatternEvents, post: Any, pool: dict[str, Any]) -> dict[str, Any]:
+def explain(
+    path: Path, key: Any, events: PatternEvents, post: Any, of_label: list[Any], pool: dict[str, Any]
+) -> dict[str, Any]:
     """Numbers and figure of one event; what failed, if the shares do not add up."""
     event = taken(pool, np.array(chosen(events, pool)))
     x = data_of(event)
@@ -106,7 +113,7 @@ def explain(path: Path, key: Any, events: PatternEvents, post: Any, pool: dict[s
     names, units = events.prior.names[:4], events.prior.units[:4]
     try:
         found = event_report(
-            path, key, samplers(events, post)[kind], x, way.baseline(x), names=names, units=units,
+            path, key, of_label[kind], x, way.baseline(x), names=names, units=units,
             places_mm=places, shown=("x_mm", "y_mm"), way=way, n_draws=_DRAWS,
         )  # fmt: skip
     except ValueError as error:  # the other numbers stand without it
@@ -114,9 +121,10 @@ def explain(path: Path, key: Any, events: PatternEvents, post: Any, pool: dict[s
     return {**found, "kind": LABELS[kind], "probability": chance, "truth": event["theta"].tolist()}
 
 
-def survey(key: Any, events: PatternEvents, post: Any, pool: dict[str, Any], n: int) -> dict[str, Any]:
+def survey(
+    key: Any, events: PatternEvents, post: Any, of_label: list[Any], pool: dict[str, Any], n: int
+) -> dict[str, Any]:
     """Completeness and deletion of as many single as double scatters: how often both hold."""
-    of_label = samplers(events, post)
     double = grouped(pool["theta"][:, 4])[1]
     rows = np.concatenate([np.flatnonzero(~double)[: n - n // 2], np.flatnonzero(double)[: n // 2]])
     out = []

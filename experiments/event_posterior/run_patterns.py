@@ -127,39 +127,39 @@ def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
             found = _checked(keys, {**config, "exact": exact}, events, fit.posterior, pool)
             results["seeds"].append({"training": took, **found})
             _keep(out, results)
-        if number == 0:
-            _first(config, out, keys, events, fit, pool, results)
+        if number == 0 and "report" not in results:
+            _report(config, out, keys[4], events, fit, pool, results)
     if "places" not in results:
         n = config["places"]["n_events"]
         results["places"] = pattern_checks.place_errors(keys[3], events, posts, pool, n)
         _keep(out, results)
-    return results
-
-
-def _first(
-    config: dict[str, Any], out: Path, keys: Any, events: PatternEvents, fit: Fit, pool: Any, results: dict
-) -> None:
-    """Report, which travels with the file, and explanations of the first training."""
-    if "report" not in results:
-        cpu = time.process_time()
-        counts = config["diagnose"]["n_report"], config["diagnose"]["report_draws"]
-        report = pattern_checks.report_of(keys[4], events, fit, pool, *counts)
-        print(f"{report}\nreport, {time.process_time() - cpu:.0f} CPU-s", flush=True)
-        report.figure(out / "pattern_report.png")
-        training = results["seeds"][0]["training"]
-        inference.save_posterior(
-            out / f"patterns_{config['seeds'][0]}.npz", fit, detector=events.detector,
-            diagnostics={**report.to_dict(), "training": training},
-        )  # fmt: skip
-        results["report"] = report.to_dict()
-        _keep(out, results)
     if "explained" not in results:
         cpu = time.process_time()
         path, n = out / "pattern_explained.png", config["explained"]["n_events"]
-        results["explained"] = explained.explain(path, keys[5], events, fit.posterior, pool)
-        results["survey"] = explained.survey(keys[6], events, fit.posterior, pool, n)
+        of_label = explained.samplers(events, posts[0])
+        results["explained"] = explained.explain(path, keys[5], events, posts[0], of_label, pool)
+        results["survey"] = explained.survey(keys[6], events, posts[0], of_label, pool, n)
         print(f"explained, {time.process_time() - cpu:.0f} CPU-s: {results['survey']}", flush=True)
         _keep(out, results)
+    return results
+
+
+def _report(
+    config: dict[str, Any], out: Path, key: Any, events: PatternEvents, fit: Fit, pool: Any, results: dict
+) -> None:
+    """Diagnostics of the first training, which travel with its file."""
+    cpu = time.process_time()
+    counts = config["diagnose"]["n_report"], config["diagnose"]["report_draws"]
+    report = pattern_checks.report_of(key, events, fit, pool, *counts)
+    print(f"{report}\nreport, {time.process_time() - cpu:.0f} CPU-s", flush=True)
+    report.figure(out / "pattern_report.png")
+    training = results["seeds"][0]["training"]
+    inference.save_posterior(
+        out / f"patterns_{config['seeds'][0]}.npz", fit, detector=events.detector,
+        diagnostics={**report.to_dict(), "training": training},
+    )  # fmt: skip
+    results["report"] = report.to_dict()
+    _keep(out, results)
 
 
 def _kept(out: Path, config: dict[str, Any]) -> dict[str, Any]:
