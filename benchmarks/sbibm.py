@@ -32,7 +32,7 @@ from inference.estimators.training import weights_of
 
 N_TEST, N_DRAWS, N_MANY = 2000, 4000, 1000
 # chosen on other seeds
-PASSES, PATIENCE, RATE, GAIN = 200, 20, 5e-3, 0.2
+PASSES, PATIENCE, RATE, GAIN, DECAY = 200, 20, 5e-3, 0.2, 0.5
 MANY, PASSES_OF_MANY = 50_000, 40
 
 
@@ -66,7 +66,12 @@ def ours(
     n_passes = sizes.pop("n_passes", PASSES if len(training) < MANY else PASSES_OF_MANY)
     training, held = training.split(len(training) // 10)  # as sbi does
     budget = inference.Budget(
-        len(training), n_passes=n_passes, batch_size=200, peak_rate=RATE, patience=PATIENCE
+        len(training),
+        n_passes=n_passes,
+        batch_size=200,
+        peak_rate=RATE,
+        patience=PATIENCE,
+        weight_decay=DECAY,
     )
     npe = inference.NPE(task.prior, flow=flows.Coupling(**{"gain": GAIN, **sizes}))
     cpu: list[float] = []

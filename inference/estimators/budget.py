@@ -30,6 +30,8 @@ class Budget:
             `inference.estimators.joint_score`; 0 for none. NPE only.
         patience: epochs without a lower validation loss after which training stops, the weights of the lowest
             kept: for small sets, which many passes overfit. None for all epochs and the last weights.
+        weight_decay: share of a weight that a step at rate 1 takes off, beside Adam (Loshchilov and Hutter,
+            arXiv:1711.05101), against overfitting of small sets; 0 for none.
     """
 
     n_simulations: int
@@ -43,6 +45,7 @@ class Budget:
     epoch_steps: int = 200
     joint_score: float = 0.0
     patience: int | None = None
+    weight_decay: float = 0.0
 
     def __post_init__(self):
         for name in ("n_simulations", "n_passes", "batch_size", "n_validation", "epoch_steps"):
@@ -60,8 +63,9 @@ class Budget:
         ):
             if not low < getattr(self, name) < high:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie between {low} and {high}")
-        if not 0 <= self.joint_score < np.inf:
-            raise ValueError(f"joint_score is {self.joint_score}: it must be 0 or more")
+        for name in ("joint_score", "weight_decay"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 0 or more")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience is {self.patience}: it must be at least 1, or None")
 
@@ -73,6 +77,7 @@ class Schedule(NamedTuple):
     n_warmup: Array
     n_steps: Array
     averaging: Array
+    weight_decay: Array | float = 0.0
     score_weight: Array | None = None  # none: the term is not compiled
     score_scale: Array | None = None
 

@@ -119,6 +119,8 @@ def _step(
     loss, gradient = jax.value_and_grad(mean_loss)(trained)
     direction: Any
     direction, optimiser = _optimiser(clip).update(ravel_pytree(gradient)[0], state.optimiser)
+    # scalings are among the weights, never have a gradient, and do not decay
+    direction = direction + schedule.weight_decay * jnp.where(direction == 0, 0.0, state.weights)
     weights = state.weights - schedule.rate(state.step) * direction
     # early averages would keep the untrained weights: the decay grows with the steps done
     decay = jnp.minimum(schedule.averaging, (1.0 + state.step) / (10.0 + state.step))
@@ -216,7 +218,8 @@ class Trainer:
             self.n_epochs = -(-total // budget.epoch_steps)
             self.epoch_steps = total // self.n_epochs
         n_steps = self.n_epochs * self.epoch_steps
-        numbers = (budget.peak_rate, max(1.0, budget.warmup * n_steps), n_steps, budget.averaging)
+        n_warmup = max(1.0, budget.warmup * n_steps)
+        numbers = (budget.peak_rate, n_warmup, n_steps, budget.averaging, budget.weight_decay)
         self.schedule = Schedule(*(jnp.asarray(float(number)) for number in numbers))
         if budget.joint_score:
             weight, scale = jnp.asarray(float(budget.joint_score)), joint_score.width(validation.score)

@@ -10,7 +10,7 @@ import inference
 from inference import flows, priors
 from inference.estimators import checkpoints, training
 from inference.estimators.budget import Schedule
-from inference.estimators.networks import AbstractNetwork
+from inference.estimators.networks import AbstractNetwork, Scaling
 
 PRIOR = priors.Prior(
     priors.Scalar("a", "mm", dist.Normal(0.0, 1.0)), priors.Scalar("b", "", dist.Uniform(-3.0, 3.0))
@@ -145,6 +145,33 @@ def test_patience_keeps_the_weights_of_the_lowest_loss():
     )
 
 
+class Scaled(Drawn):
+    """With numbers beside its weight that are never trained."""
+
+    scaling: Scaling
+
+    def loss(self, key, u, kind, x):
+        return super().loss(key, u, kind, self.scaling(x))
+
+
+def test_decay_pulls_weights_but_no_scalings():
+    def trained(decay):
+        data = training.Data(jnp.zeros((640, 2)), jnp.zeros(640, jnp.int32), jnp.full((640, 2), 3.0))
+        budget = inference.Budget(**{**vars(FIXED), "n_passes": 40, "weight_decay": decay, "peak_rate": 0.05})
+        scaling = Scaling(jnp.ones(2), jnp.full(2, 4.0))
+        trainer = training.Trainer(Scaled(jnp.zeros(()), scaling), budget, PRIOR, data, data)
+        state = training.start(jax.random.key(0), trainer.network, budget)
+        for _ in range(trainer.n_epochs):
+            state, _ = trainer.epoch(state)
+        network = trainer.trained(state)
+        np.testing.assert_array_equal(network.scaling.scale, scaling.scale)
+        np.testing.assert_array_equal(network.scaling.shift, scaling.shift)
+        return float(network.weight)
+
+    assert trained(0.0) == pytest.approx(0.5, abs=0.02)
+    assert trained(3.0) < 0.45
+
+
 def test_diverging_training_is_one_clear_line():
     data = training.Data(jnp.zeros((640, 2)), jnp.zeros(640, jnp.int32), jnp.zeros((640, 2)))
     network = Spoiled(jnp.ones(()))
@@ -162,6 +189,7 @@ def test_diverging_training_is_one_clear_line():
         ({"batch_size": 0}, "batch_size is 0"),
         ({"peak_rate": -1.0}, "peak_rate is -1.0: it must lie between 0 and 1"),
         ({"averaging": 1.0}, "averaging is 1.0"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0: it must be 0 or more"),
         ({"patience": 0}, "patience is 0: it must be at least 1, or None"),
     ],
 )
