@@ -6,7 +6,7 @@ how often they hold the truth. Writes results.json and a figure. Exit status 1 i
 is off, or the twin's is not.
 
 Stage "sets": an amortized posterior of whole sets of events, see `set_posterior.py`. Writes sets.json, the
-trained posterior and figures. Exit status 1 if its diagnostics fail.
+trained posterior and figures. Exit status 1 if its diagnostics fail. "sets-model" repeats its last part.
 """
 
 import argparse
@@ -215,6 +215,10 @@ def sets(args: argparse.Namespace, config: dict) -> int:
     """The stage of whole sets."""
     if args.tiny:
         config |= config["tiny"]
+    if args.stage == "sets-model":
+        rows = set_posterior.again(config, args.out)
+        (args.out / "sets_model.json").write_text(json.dumps(rows, indent=1) + "\n")
+        return 0
 
     def write(results: dict) -> None:
         (args.out / "sets.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -231,13 +235,13 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("--stage", choices=("coverage", "sets"), default="coverage")
+    parser.add_argument("--stage", choices=("coverage", "sets", "sets-model"), default="coverage")
     parser.add_argument("--config", type=Path, default=HERE / "config.toml")
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     config = tomllib.loads(args.config.read_text())
     args.out.mkdir(parents=True, exist_ok=True)
-    if args.stage == "sets":
+    if args.stage != "coverage":
         return sets(args, config["sets"])
     if args.tiny:
         config |= config["tiny"]

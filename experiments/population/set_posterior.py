@@ -10,25 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from set_reference import against_likelihood, against_model
 
 import dmsim
 import inference
 from inference import embeddings
-from inference.diagnostics.c2st import c2st
 from inference.estimators import Fit
-from inference.likelihood.population import PopulationLikelihood, unbinned
-from inference.likelihood.population_data import EventSet
 from inference.population.amortized import fit_set_posterior, set_embedding
 from inference.population.config import checked_config, make_population
-from inference.population.features import event_features
-from inference.population.fit import PopulationFit, fit_population, stand_in
+from inference.population.features import EventFeatures, event_features
 from inference.population.sets import EVENTS, VALID, Overflow, SetSimulator
-from inference.sampling.surrogate import Quadratic
 
 LEVELS = (0.68, 0.9)
 
@@ -94,82 +89,6 @@ def coverage(key: Any, post: Any, held: inference.Cached, n_draws: int) -> dict[
     return shares
 
 
-@eqx.filter_jit
-def _log_posterior(
-    likelihood: PopulationLikelihood, surrogate: Quadratic, theta: jax.Array, log_prior: jax.Array
-) -> jax.Array:
-    """The likelihood's posterior of physical parameters, by the stand-in."""
-    population = likelihood.population
-    predict = stand_in(surrogate, len(population.components))
-
-    def one(values):
-        vector = jnp.stack([p.transform.inv(values[i]) for i, p in enumerate(population.parameters)])
-        leaves, rates = population.split(vector)
-        return likelihood.log_likelihood(predict(leaves), rates)
-
-    return jax.vmap(one)(theta) + log_prior
-
-
-def against_likelihood(
-    key: Any, simulator: SetSimulator, posts: list[Any], held: inference.Cached, config: dict[str, Any]
-) -> list[dict]:
-    """Trained posteriors beside NUTS, set by set."""
-    population, rows, n = simulator.population, [], config["exact"]["n_draws"]
-    for number in range(config["exact"]["n_sets"]):
-        keys = jax.random.split(jax.random.fold_in(key, number), 3)
-        seen = np.asarray(held.x[EVENTS][number, :, :2], float)[held.x[VALID][number]]
-        events = EventSet(seen[:, 0], 10 ** seen[:, 1])
-        begin = time.process_time()
-        likelihood = unbinned(population, events, n_places=simulator.n_places)
-        fit = fit_population(keys[0], likelihood, n_samples=config["exact"]["n_samples"], n_check=8)
-        cpu_exact = time.process_time() - begin
-        exact = fit.draws[:: max(len(fit.draws) // n, 1)][:n]
-        for seed, post in enumerate(posts):
-            row = {
-                "set": number,
-                "seed": seed,
-                "n_events": len(events),
-                "truth": held.theta[number].tolist(),
-                **beside(keys[1:], post, simulator.padded(events), fit, exact, simulator),
-                "stand_in_spread": fit.check.spread,
-                "trouble": fit.trouble(),
-                "least_effective": float(np.min(fit.chains.effective_size)),
-                "cpu_s_likelihood": cpu_exact,
-            }
-            rows.append(row)
-            print(
-                f"set {number}, seed {seed}: {row['n_events']} events, shifts {np.round(row['shift'], 2)}, "
-                f"widths x {np.round(row['width_ratio'], 2)}, efficiency {row['efficiency']:.2f}, C2ST "
-                f"{row['c2st']:.3f}, {cpu_exact:.1f} CPU-s for NUTS, {row['cpu_s']:.2f} here; trouble "
-                f"{row['trouble']}",
-                flush=True,
-            )
-    return rows
-
-
-def beside(
-    keys: Any, post: Any, x: Any, fit: PopulationFit, exact: np.ndarray, simulator: SetSimulator
-) -> dict[str, Any]:
-    """Draws of a trained posterior beside those of NUTS."""
-    n = len(exact)
-    post.sample(keys[0], x, n)  # compiles
-    begin = time.process_time()
-    draws = np.asarray(post.sample(keys[0], x, n))
-    cpu = time.process_time() - begin
-    log_q = post.log_prob(draws, x)
-    log_prior = simulator.prior.log_prob(jnp.asarray(draws))
-    log_p = _log_posterior(fit.likelihood, fit.surrogate, jnp.asarray(draws), log_prior)
-    off = np.asarray(log_p, float) - np.asarray(log_q, float)
-    weight = np.exp(off - off.max())
-    return {
-        "shift": ((draws.mean(axis=0) - fit.draws.mean(axis=0)) / fit.draws.std(axis=0)).tolist(),
-        "width_ratio": (draws.std(axis=0) / fit.draws.std(axis=0)).tolist(),
-        "efficiency": float(weight.sum() ** 2 / (len(weight) * (weight**2).sum())),
-        "c2st": c2st(keys[1], draws, exact).value,
-        "cpu_s": cpu,
-    }
-
-
 def drawn(keys: Any, simulator: SetSimulator, n: int) -> tuple[list[inference.Cached], dict[str, int]]:
     """As many sets for each key, and what they lose for want of places."""
     draw = jax.jit(lambda key: simulator.draw(key, n))
@@ -179,15 +98,30 @@ def drawn(keys: Any, simulator: SetSimulator, n: int) -> tuple[list[inference.Ca
     return sets, Overflow(len(lost), int((lost > 0).sum()), int(lost.sum()))._asdict()
 
 
-def study(config: dict[str, Any], out: Path, write: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """All of it, `write` called after each part; set_posterior.npz has the first seed's posterior."""
-    begin = time.process_time()
-    keys = jax.random.split(jax.random.key(config["seed"]), 7)
+def prepared(config: dict[str, Any]) -> tuple[Any, Any, SetSimulator, list[inference.Cached], dict[str, int]]:
+    """Keys, detector, simulator, sets with known truth, and what they lose."""
+    keys = jax.random.split(jax.random.key(config["seed"]), 8)
     detector = dmsim.load_detector(config["detector"])
     population = make_population(keys[0], detector, checked_config(config["population"]))
     features = event_features(keys[6], population, **config["features"])
     simulator = SetSimulator.of(population, features=features)
-    (validation, held), overflow = drawn(jax.random.split(keys[2]), simulator, config["n_held"])
+    sets, overflow = drawn(jax.random.split(keys[2]), simulator, config["n_held"])
+    return keys, detector, simulator, sets, overflow
+
+
+def again(config: dict[str, Any], out: Path) -> list[dict]:
+    """The last part alone, with the posterior that a whole run has left."""
+    keys, detector, simulator, (_, held), _ = prepared(config)
+    post = inference.load_posterior(out / "set_posterior.npz", detector=detector).posterior
+    return against_model(keys[7], simulator, post, held, config)
+
+
+def study(config: dict[str, Any], out: Path, write: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """All of it, `write` called after each part; set_posterior.npz has the first seed's posterior."""
+    begin = time.process_time()
+    keys, detector, simulator, (validation, held), overflow = prepared(config)
+    population, features = simulator.population, simulator.features
+    assert isinstance(features, EventFeatures)
     results: dict[str, Any] = {
         "names": population.names,
         "units": [p.unit for p in population.parameters],
@@ -240,6 +174,7 @@ def study(config: dict[str, Any], out: Path, write: Callable[[dict[str, Any]], N
             keys[1], simulator, network, budget, validation, out / f"{name}.checkpoint"
         )[1]  # fmt: skip
         done(compared=compared)
+    done(model=against_model(keys[7], simulator, posts[0], held, config))
     return results
 
 
