@@ -258,13 +258,7 @@ class Trainer:
             )
         return state, losses
 
-    def run(
-        self,
-        state: State,
-        history: History,
-        *,
-        after_epoch: Callable[[State, History], None],
-    ) -> State:
+    def run(self, state: State, history: History, *, after_epoch: Callable[[State, History], None]) -> State:
         """Train to the end.
 
         Args:
