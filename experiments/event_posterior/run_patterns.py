@@ -65,15 +65,22 @@ def pattern_events(config: dict[str, Any]) -> PatternEvents:
 
 
 def training_set(config: dict[str, Any], events: PatternEvents, path: Path) -> Cached:
-    """What all trainings see, or the kept one."""
+    """What all trainings see, or the kept one.
+
+    Raises:
+        ValueError: for a kept one of another configuration.
+    """
+    made_with = json.dumps({name: config[name] for name in ("detector", "events", "doubles", "training_set")})
     if not path.exists():
         wanted = config["training_set"]
         key, n = jax.random.key(wanted["seed"]), wanted["n_simulations"]
         drawn = Cached.draw(key, events.simulate, n, chunk=wanted["chunk"])
         assert drawn.weight is not None
-        np.savez(path, theta=drawn.theta, x=drawn.x, w=drawn.weight)
+        np.savez(path, theta=drawn.theta, x=drawn.x, weight=drawn.weight, made_with=made_with)
     kept = np.load(path)
-    return Cached(kept["theta"], kept["x"], weight=kept["w"])
+    if str(kept["made_with"]) != made_with:
+        raise ValueError(f"{path} is of another configuration: remove it, or give another --out")
+    return Cached(kept["theta"], kept["x"], weight=kept["weight"])
 
 
 def train(
@@ -119,12 +126,8 @@ def study(config: dict[str, Any], out: Path) -> dict[str, Any]:
         fit, took = train(config, events, whole, seed, out / f"patterns_{seed}.npz")
         posts.append(fit.posterior)
         if number == len(results["seeds"]):
-            exact = (
-                config["exact"]
-                if number == 0
-                else {**config["exact"], "n_events": config["exact"]["n_further"]}
-            )
-            found = _checked(keys, {**config, "exact": exact}, events, fit.posterior, pool)
+            n_exact = config["exact"]["n_further" if number else "n_events"]
+            found = _checked(keys, config, events, fit.posterior, pool, n_exact)
             results["seeds"].append({"training": took, **found})
             _keep(out, results)
         if number == 0 and "report" not in results:
@@ -173,12 +176,12 @@ def _kept(out: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(
-    keys: Any, config: dict[str, Any], events: PatternEvents, post: Any, pool: Any
+    keys: Any, config: dict[str, Any], events: PatternEvents, post: Any, pool: Any, n_exact: int
 ) -> dict[str, Any]:
     """What is asked of every training's posterior."""
-    found = {}
+    exact, found = {**config["exact"], "n_events": n_exact}, {}
     for name, check in (
-        ("efficiency", lambda: pattern_checks.efficiency(keys[1], events, post, pool, config["exact"])),
+        ("efficiency", lambda: pattern_checks.efficiency(keys[1], events, post, pool, exact)),
         ("recognition", lambda: pattern_checks.recognition(post, pool)),
         ("reliability", lambda: pattern_checks.reliability(post, pool)),
         ("coverage", lambda: pattern_checks.coverage(keys[2], post, pool, config["diagnose"])),
