@@ -129,6 +129,7 @@ def study(config: dict[str, Any], out: Path, write: Callable[[dict[str, Any]], N
         "n_deposits": simulator.n_deposits,
         "overflow": overflow,
         "n_held": len(held),
+        "n_draws": config["n_draws"],
         # spread of the log likelihood of a set of the mean size by what the features leave out
         "nats_left_out": float(
             np.linalg.norm(features.nats[simulator.n_features :]) * np.sqrt(held.x[VALID].sum(axis=1).mean())
@@ -184,8 +185,8 @@ def figure_of(results: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(9.6, 3.8), layout="constrained")
     axes = figure.subplots(1, 3)
     for ax, key, line, label in (
-        (axes[0], "shift", 0.0, "difference of means [sd]"),
-        (axes[1], "width_ratio", 1.0, "ratio of standard deviations"),
+        (axes[0], "shift", 0.0, "means: network - NUTS [sd]"),
+        (axes[1], "width_ratio", 1.0, "standard deviations: network / NUTS"),
     ):
         for seed in sorted({row["seed"] for row in rows}):
             values = np.asarray([row[key] for row in rows if row["seed"] == seed])
@@ -201,8 +202,10 @@ def figure_of(results: dict[str, Any]) -> Figure:
     n = results["n_held"]
     width = 0.25
     for j, level in enumerate(LEVELS):
-        error = 2 * np.sqrt(level * (1 - level) / n)
-        axes[2].axhspan(level - error, level + error, color="0.9", label="2 sigma" if not j else None)
+        # of quantiles of so many draws; their truth is one draw more
+        expected = level * (results["n_draws"] - 1) / (results["n_draws"] + 1)
+        error = 2 * np.sqrt(expected * (1 - expected) / n)
+        axes[2].axhspan(expected - error, expected + error, color="0.9", label="2 sigma" if not j else None)
         for label, mark, color in (("posterior", "s", "#1f5a96"), ("twin", "x", "#b0653a")):
             shares = results["coverage"][f"{label} {level}"]
             x = np.arange(len(names)) + (width if label == "twin" else -width) / 2
