@@ -32,7 +32,7 @@ from inference.estimators.training import weights_of
 
 N_TEST, N_DRAWS, N_MANY = 2000, 4000, 1000
 # chosen on other seeds
-PASSES, PATIENCE, RATE, GAIN, DECAY = 200, 20, 5e-3, 0.2, 0.5
+PASSES, PATIENCE, RATE, GAIN = 200, 20, 5e-3, 0.2
 MANY, PASSES_OF_MANY = 50_000, 40
 
 
@@ -63,6 +63,7 @@ def ours(
     task: Task, training: inference.Cached, test: inference.Cached, observations: Any, seed: int, **sizes: Any
 ):
     """Figures of our NPE, and draws for the observations."""
+    decay = sizes.pop("weight_decay", 0.0)
     n_passes = sizes.pop("n_passes", PASSES if len(training) < MANY else PASSES_OF_MANY)
     training, held = training.split(len(training) // 10)  # as sbi does
     budget = inference.Budget(
@@ -71,7 +72,7 @@ def ours(
         batch_size=200,
         peak_rate=RATE,
         patience=PATIENCE,
-        weight_decay=DECAY,
+        weight_decay=decay,
     )
     npe = inference.NPE(task.prior, flow=flows.Coupling(**{"gain": GAIN, **sizes}))
     cpu: list[float] = []
@@ -169,7 +170,9 @@ def compare(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     def side(who: str) -> dict[str, Any]:
         training, test = pairs(task, seed, given.simulations)
         if who == "ours":
-            figures, draws = ours(task, training, test, jnp.asarray(observations), seed)
+            figures, draws = ours(
+                task, training, test, jnp.asarray(observations), seed, weight_decay=given.weight_decay
+            )
         else:
             figures, draws = peer(given.peer, task, training, test, observations, seed, given.peer_epochs)
         figures["c2st"] = [c2st(ref[:N_DRAWS], d) for (_, ref), d in zip(known, draws, strict=True)]
@@ -206,6 +209,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--first-seed", type=int, default=0)
     options.add_argument("--peer-epochs", type=int, help="stop sbi after so many at the latest")
+    options.add_argument("--weight-decay", type=float, default=0.0, help="of ours")
     options.add_argument("--observations", type=int, default=10)
     options.add_argument("--simulations", type=int, default=10_000)
     given = options.parse_args()
