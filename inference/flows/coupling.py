@@ -43,7 +43,8 @@ class Dense(eqx.Module):
 
 
 def _image(weight: Array, bias: Array, v: Array) -> Array:
-    return (weight @ v.reshape(len(v), math.prod(v.shape[1:])) + bias[:, None]).reshape(len(weight), *v.shape[1:])
+    columns = v.reshape(len(v), math.prod(v.shape[1:]))  # a plain matrix, whose gradient needs no transposing
+    return (weight @ columns + bias[:, None]).reshape(len(weight), *v.shape[1:])
 
 
 class Conditioner(eqx.Module):
