@@ -9,23 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from inference.diagnostics.c2st import c2st
-from inference.events import SingleScatters
-from inference.sampling.importance import weigh
+from inference.events import SingleScatters, weigh_draws
 from inference.sampling.many import ManyDraws, sample_many
 
 _FEWEST_SHARE = 0.01  # of the exact posterior's mass: a kind with less gets no chains
-
-
-@eqx.filter_jit
-def _densities(
-    events: SingleScatters, draws: Float[Array, "event draw parameter"], columns: Float[Array, "event 5"]
-):
-    n_draws = draws.shape[1]
-    data = jax.tree.map(lambda part: jnp.repeat(part, n_draws, axis=0), events.data(columns))
-    return events.log_density(draws.reshape(-1, draws.shape[-1]), data).reshape(draws.shape[:2])
-
-
-_weigh_all = eqx.filter_jit(jax.vmap(weigh))
 
 
 def importance(
@@ -55,7 +42,7 @@ def importance(
         here = jnp.asarray(columns[begin : begin + chunk])
         x = _summaries(events, here)
         draws = post.sample(jax.random.fold_in(key, number), x, n_draws)
-        found = _weigh_all(draws, post.log_prob(draws, x), _densities(events, draws, here))
+        found = weigh_draws(events, draws, post.log_prob(draws, x), here)
         weight = np.exp(np.asarray(found.log_weights))
         part = {
             "efficiency": np.asarray(found.efficiency),

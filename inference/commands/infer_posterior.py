@@ -127,11 +127,17 @@ def _weights(moments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(args: argparse.Namespace, summary: dict[str, Any]) -> None:
+    from inference.sampling.importance import LARGEST_K
+
     events = summary["events"]
     out = sum(events[why] for why in ("without_data", "below_threshold") if why in events)
     if out:
-        print(f"{out} of {events['read']} events left out: {events['without_data']} without data, "
-              f"{events.get('below_threshold', 0)} below the model's threshold")  # fmt: skip
+        below = (
+            f", {events['below_threshold']} below the model's threshold"
+            if "below_threshold" in events
+            else ""
+        )
+        print(f"{out} of {events['read']} events left out: {events['without_data']} without data{below}")
     for parameter, found in summary["parameters"].items():
         if "mean_probability" in found:
             chances = ", ".join(f"{kind} {chance:.3g}" for kind, chance in found["mean_probability"].items())
@@ -142,7 +148,7 @@ def _print(args: argparse.Namespace, summary: dict[str, Any]) -> None:
     if args.refine:
         refined = summary["refined"]
         print(f"weighed by the exact density: median efficiency {refined['median_efficiency']:.3g}, "
-              f"Pareto k above 0.7 in {refined['events_with_large_pareto_k']} events, "
+              f"Pareto k above {LARGEST_K} in {refined['events_with_large_pareto_k']} events, "
               f"no weight in {refined['events_without_weight']}")  # fmt: skip
     if "failed" in summary.get("explained", {}):
         print(f"warning: event {args.explain} is not explained: {summary['explained']['failed']}")
@@ -220,11 +226,16 @@ def _explain(
 
 
 def _typical(inputs: Inputs, row: int) -> int:
-    """Row of the event that is nearest to the medians of all columns, in their spreads; not `row` itself."""
+    """Row of the event nearest to the medians of radius and of all else, in their spreads; not `row` itself.
+
+    A radius, since medians of x and y lead to the axis, where the direction of a place turns fastest.
+    """
     import numpy as np
 
+    columns = dict(inputs.columns)
+    columns["radius_mm"] = np.hypot(columns.pop("x_mm"), columns.pop("y_mm"))
     away = np.zeros(len(inputs.event))
-    for values in inputs.columns.values():
+    for values in columns.values():
         low, middle, high = np.quantile(values, [0.16, 0.5, 0.84])
         away += ((values - middle) / max(high - low, 1e-30)) ** 2
     nearest = np.argsort(away)

@@ -23,15 +23,15 @@ def moments_of(
         posterior: trained.
         inputs: its events.
         exact: weigh the draws by the exact density of the inputs' model. Adds efficiency, Pareto k and log
-            evidence of each event. Where no draw has weight, the draws stay as they are.
+            evidence of each event. Where no draw has weight, all count alike and the efficiency is 0.
         report: told how far it is.
     """
     import equinox as eqx
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     from inference.estimators.posterior import bucket
+    from inference.events import weigh_draws
 
     n, compiled = len(inputs.event), eqx.filter_jit(seen_by)
     chunk = min(_CHUNK_EXACT if exact else _CHUNK, bucket(n))  # one shape, so one compilation
@@ -41,21 +41,19 @@ def moments_of(
             name: _filled(values[first : first + chunk], chunk) for name, values in inputs.columns.items()
         }
         n_here = min(chunk, n - first)
-        key = jax.random.fold_in(jax.random.key(seed), first)
         x = compiled(inputs.model, here)
-        draws, found = posterior.sample(key, x, N_DRAWS), {}
+        draws = posterior.sample(jax.random.fold_in(jax.random.key(seed), first), x, N_DRAWS)
+        weight, found = np.full(draws.shape[:2], 1 / N_DRAWS), {}
         if exact:
-            refined = _weighed(inputs.model, draws, posterior.log_prob(draws, x), observables(here))
-            has_weight = refined.efficiency > 0
-            key = jax.random.fold_in(key, 1)
-            drawn = jnp.where(has_weight[:, None, None], refined.resample(key, N_DRAWS), draws)
+            refined = weigh_draws(inputs.model, draws, posterior.log_prob(draws, x), observables(here))
             found = {
                 "importance_efficiency": refined.efficiency,
                 "pareto_k": refined.pareto_k,
                 "log_evidence": refined.log_evidence,
             }
-            draws = drawn
-        found |= _summed(np.asarray(draws), posterior.prior)
+            weighed = np.asarray(refined.efficiency) > 0
+            weight[weighed] = np.exp(np.asarray(refined.log_weights, float))[weighed]
+        found |= _summed(np.asarray(draws, float), weight, posterior.prior)
         if not exact and getattr(getattr(posterior, "network", None), "n_kinds", 0):
             # without the noise of counting draws
             chance = np.exp(np.asarray(posterior.network.log_kinds(posterior.condition(x))))
@@ -75,24 +73,8 @@ def _filled(values: Any, n: int) -> Any:
     return np.concatenate([values, np.repeat(values[-1:], n - len(values), axis=0)])
 
 
-def _weighed(model: Any, draws: Any, log_proposal: Any, columns: Any) -> Any:
-    """Importance weights of each event's draws against the model's exact density."""
-    import equinox as eqx
-    import jax
-    import jax.numpy as jnp
-
-    from inference.sampling.importance import weigh
-
-    @eqx.filter_jit
-    def density(model, draws, columns):
-        data = jax.tree.map(lambda part: jnp.repeat(part, draws.shape[1], axis=0), model.data(columns))
-        return model.log_density(draws.reshape(-1, draws.shape[-1]), data).reshape(draws.shape[:2])
-
-    return jax.vmap(weigh)(draws, log_proposal, density(model, draws, columns))
-
-
-def _summed(draws: Any, prior: Any) -> dict[str, Any]:
-    """Numbers of each event from its draws [event, draw, parameter]."""
+def _summed(draws: Any, weight: Any, prior: Any) -> dict[str, Any]:
+    """Numbers of each event from its draws [event, draw, parameter] and their weights, which add up to 1."""
     import numpy as np
 
     found: dict[str, Any] = {}
@@ -100,10 +82,14 @@ def _summed(draws: Any, prior: Any) -> dict[str, Any]:
         of_name = draws[:, :, i]
         if prior.category is not None and i == len(prior.names) - 1:
             for label, kind in enumerate(prior.category.labels):
-                found[f"probability_{kind}"] = np.mean(of_name == label, axis=1)
+                found[f"probability_{kind}"] = np.sum(weight * (of_name == label), axis=1)
             continue
-        found[f"{name}_mean"] = of_name.mean(axis=1)
-        found[f"{name}_standard_deviation"] = of_name.std(axis=1)
-        quantiles = np.quantile(of_name, list(_QUANTILES.values()), axis=1)
-        found |= {f"{name}_{label}": row for label, row in zip(_QUANTILES, quantiles, strict=True)}
+        mean = np.sum(weight * of_name, axis=1)
+        found[f"{name}_mean"] = mean
+        found[f"{name}_standard_deviation"] = np.sqrt(np.sum(weight * (of_name - mean[:, None]) ** 2, axis=1))
+        order = np.argsort(of_name, axis=1)
+        sizes = np.take_along_axis(weight, order, axis=1)
+        middle, ascending = np.cumsum(sizes, axis=1) - sizes / 2, np.take_along_axis(of_name, order, axis=1)
+        rows = [np.interp(list(_QUANTILES.values()), m, v) for m, v in zip(middle, ascending, strict=True)]
+        found |= {f"{name}_{label}": row for label, row in zip(_QUANTILES, np.transpose(rows), strict=True)}
     return found

@@ -256,5 +256,7 @@ def event_model(detector: Detector, stated: dict[str, Any]) -> SingleScatters:
         raise ValueError(f"event model {stated.get('model')!r} is unknown: there is 'single_scatters'")
     if set(stated) != {"model", *names}:
         raise ValueError(f"event model single_scatters has {', '.join(stated)}: it takes {', '.join(names)}")
+    if not all(isinstance(stated[name], list | tuple) for name in names):
+        raise ValueError(f"event model single_scatters: {', '.join(names)} must be lists")
     energy_kev, kinds, least_pe = (tuple(stated[name]) for name in names)
     return SingleScatters(detector, energy_kev=energy_kev, kinds=kinds, least_pe=least_pe)
