@@ -87,10 +87,23 @@ def test_derivatives_of_a_spline_are_its_differences(x64, transform):
         raw = jax.tree.map(lambda part: part[:, None] * jnp.ones(12), raw_of(vector, 4))
         return sum(jnp.sum(jnp.sin(part)) for part in transform(place, raw, bound=3.0))
 
-    vector = jax.random.normal(jax.random.key(0), (spline.n_raw(4),))
+    vector = jax.random.normal(jax.random.key(0), (spline.n_raw(4),)).at[-3:].set([100.0, 0.3, -100.0])
     jax.test_util.check_grads(
         jax.jit(total), (place, vector), 2, modes=("fwd", "rev"), eps=1e-6, atol=1e-5, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("transform", [spline.forward, spline.inverse])
+def test_second_derivatives_at_extreme_slopes_are_finite(transform):
+    """In single precision, where exp(100) is infinite."""
+    place = jnp.linspace(-3.3, 3.3, 12)
+
+    def total(slopes):
+        raw = spline.Raw(jnp.zeros((4, 12)), jnp.zeros((4, 12)), slopes[:, None] * jnp.ones(12))
+        return sum(jnp.sum(jnp.sin(part)) for part in transform(place, raw, bound=3.0))
+
+    slopes = jnp.array([100.0, 0.3, -100.0])
+    assert np.isfinite(jax.jit(jax.hessian(total))(slopes)).all()
 
 
 def test_spline_of_zeros_is_the_identity():
@@ -106,6 +119,16 @@ def test_the_condition_matters():
         value = jnp.ones((2, 2))
         one, other = flow.log_prob(value, jnp.array([[0.0, 0.0, 0.0], [1.0, -1.0, 1.0]]))
         assert abs(float(one - other)) > 1e-3, name
+
+
+def test_one_parameter():
+    """Nothing is kept: the splines are chosen by the condition alone."""
+    flow = perturbed(EXACT["coupling"].build(jax.random.key(0), 1, 2), 0.5)
+    assert flow.push(jnp.zeros((2, 3, 1)), jnp.ones((2, 2))).shape == (2, 3, 1)
+    value = jnp.array([[0.3], [-4.9], [40.0]])  # inside and outside of the bound of 5
+    gradient = jax.jit(jax.grad(lambda v: flow.log_prob(v, jnp.ones((3, 2))).sum()))(value)
+    assert np.isfinite(gradient).all()
+    assert (gradient != 0).all()
 
 
 def test_coupling_has_finite_gradients_far_out():
