@@ -1,9 +1,10 @@
 """Networks that turn an event's data into a short vector; flax modules inside equinox ones."""
 
+from inference.embeddings.attention import AttentionSet
 from inference.embeddings.base import Description, Features, Raw, flat
 from inference.embeddings.hit_pattern import HitPattern
 from inference.embeddings.mlp import MLP
-from inference.embeddings.sets import AttentionSet, EventSet, SetMeans
+from inference.embeddings.sets import EventSet, SetMeans
 from inference.embeddings.waveform import Waveform
 
 __all__ = [

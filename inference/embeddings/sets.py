@@ -1,4 +1,4 @@
-"""Embeddings of a set of events that do not depend on their order: means, sums (DeepSets), attention.
+"""Embeddings of a set of events that do not depend on their order: means and sums (DeepSets).
 
 Places of the list that hold no event give nothing, whatever number stands there. What is pooled over n events
 differs from set to set by about 1/sqrt(n) of its size only: before it goes on it is standardised, by sets
@@ -22,7 +22,6 @@ from inference.embeddings.mlp import Dense
 
 _AT_ONCE = 64  # sets whose pooled vectors are made together
 _CONSTANT = 1e-6  # of its mean: a number that varies less is only shifted
-_FAR_BELOW = -1e9  # a logit of weight 0; finite, so that a set of empty places has finite gradients
 
 
 class Listed(eqx.Module):
@@ -32,38 +31,43 @@ class Listed(eqx.Module):
     valid: str = eqx.field(static=True)
     n_features: int = eqx.field(static=True)
     centre: tuple[float, ...] = eqx.field(static=True)
-    width: tuple[float, ...] = eqx.field(static=True)
+    scale: tuple[float, ...] = eqx.field(static=True)
+
+    @classmethod
+    def of(
+        cls, shapes: Shapes, events: str, valid: str, centre: tuple[float, ...], scale: tuple[float, ...]
+    ) -> Self:
+        """The reader of a description, whose arguments these are.
+
+        Raises:
+            ValueError: if the data are no list of events, or of other features than centre and scale.
+        """
+        shape = shapes.get(events, ())
+        if len(shape) != 2:
+            raise ValueError(f"event set: entry {events!r} of x must be [event, feature], not {shape}")
+        for name, given in (("centre", centre), ("scale", scale)):
+            if len(given) not in (0, shape[1]):
+                raise ValueError(f"event set: {name} has {len(given)} numbers for {shape[1]} features")
+        if any(not value > 0 for value in scale):
+            raise ValueError(f"event set: scale is {scale}: each must be above 0")
+        centre = tuple(centre) or (0.0,) * len(scale)
+        return cls(events, valid, shape[1], centre, tuple(scale) or (1.0,) * len(centre))
 
     def __call__(self, x: Any) -> tuple[Float[Array, "event feature"], Bool[Array, "event"]]:
         """Features of each event, 0 in an empty place, and which places hold an event."""
         events = x[self.events] if self.events else x
         there = x[self.valid].astype(bool) if self.valid else jnp.ones(events.shape[0], bool)
         if self.centre:
-            events = (events - jnp.asarray(self.centre)) / jnp.asarray(self.width)
+            events = (events - jnp.asarray(self.centre)) / jnp.asarray(self.scale)
         # what stands in an empty place must not matter, nor must its gradient
         return jnp.where(there[:, None], events, 0.0), there
 
 
-def _listed(described: Any, shapes: Shapes) -> Listed:
-    """The reader of a description."""
-    shape = shapes.get(described.events, ())
-    if len(shape) != 2:
-        raise ValueError(f"event set: entry {described.events!r} of x must be [event, feature], not {shape}")
-    for name in ("centre", "scale"):
-        given = getattr(described, name)
-        if len(given) not in (0, shape[1]):
-            raise ValueError(f"event set: {name} has {len(given)} numbers for {shape[1]} features")
-    if any(not value > 0 for value in described.scale):
-        raise ValueError(f"event set: scale is {described.scale}: each must be above 0")
-    centre = tuple(described.centre) or (0.0,) * len(described.scale)
-    scale = tuple(described.scale) or (1.0,) * len(centre)
-    return Listed(described.events, described.valid, shape[1], centre, scale)
-
-
-def _sums(described: Any, n_features: int, n_learned: int, width: int, depth: int, streams: Any) -> Any:
+def network_of_sums(
+    n_pooled: int, width: int, depth: int, n_out: int, *, rngs: nnx.Rngs
+) -> tuple[Dense, Float[Array, "pool"], Float[Array, "pool"]]:
     """The network on what is pooled, and its shift and scale before sets were seen."""
-    n = n_features + 1 + n_learned
-    return Dense(n, width, depth, described.n_out, rngs=streams), jnp.zeros(n), jnp.ones(n)
+    return Dense(n_pooled, width, depth, n_out, rngs=rngs), jnp.zeros(n_pooled), jnp.ones(n_pooled)
 
 
 class AbstractSetNet(eqx.Module):
@@ -163,10 +167,12 @@ class EventSet:
         Raises:
             ValueError: if the data are no list of events, or of other features than centre and scale.
         """
-        listed = _listed(self, shapes)
+        listed = Listed.of(shapes, self.events, self.valid, self.centre, self.scale)
         key_event, key_sums = jax.random.split(key)
         n = listed.n_features
-        sums, shift, scale = _sums(self, n, self.width, self.width, self.depth, rngs(key_sums))
+        sums, shift, scale = network_of_sums(
+            n + 1 + self.width, self.width, self.depth, self.n_out, rngs=rngs(key_sums)
+        )
         of_event = Dense(n, self.width, self.depth, self.width, rngs=rngs(key_event))
         return EventSetNet(
             of_event=of_event,
@@ -228,129 +234,8 @@ class SetMeans:
         Raises:
             ValueError: as `EventSet.build`.
         """
-        listed = _listed(self, shapes)
-        sums, shift, scale = _sums(self, listed.n_features, 0, self.width, self.depth, rngs(key))
+        listed = Listed.of(shapes, self.events, self.valid, self.centre, self.scale)
+        sums, shift, scale = network_of_sums(
+            listed.n_features + 1, self.width, self.depth, self.n_out, rngs=rngs(key)
+        )
         return SetMeansNet(sums, listed, shift, scale, self.standardised)
-
-
-class Attention(nnx.Module):
-    """Some vectors ask others: multihead attention, then a layer on its own, each added and normalised.
-
-    Source: Lee et al., arXiv:1810.00825, equations 6 and 7 (MAB).
-    """
-
-    def __init__(self, width: int, n_heads: int, *, rngs: nnx.Rngs):
-        self.n_heads = n_heads
-        self.asked, self.key, self.value, self.last = (nnx.Linear(width, width, rngs=rngs) for _ in range(4))
-        self.first_norm, self.last_norm = (nnx.LayerNorm(width, rngs=rngs) for _ in range(2))
-
-    def __call__(
-        self, asking: Float[Array, "a width"], asked: Float[Array, "b width"], there: Bool[Array, "b"] | None
-    ) -> Float[Array, "a width"]:
-        """What each that asks makes of those that are there; all are if it is not said."""
-        query, key, value = (
-            layer(v).reshape(v.shape[0], self.n_heads, -1)
-            for layer, v in ((self.asked, asking), (self.key, asked), (self.value, asked))
-        )
-        logits = jnp.einsum("ahd,bhd->hab", query, key) / query.shape[-1] ** 0.5
-        weights = jax.nn.softmax(logits if there is None else jnp.where(there, logits, _FAR_BELOW))
-        if there is not None:  # where none is there all logits are alike
-            weights = jnp.where(there, weights, 0.0)
-        seen = jnp.einsum("hab,bhd->ahd", weights, value).reshape(asking.shape)
-        mixed = self.first_norm(asking + seen)
-        return self.last_norm(mixed + jax.nn.silu(self.last(mixed)))
-
-
-class AttentionSetNet(AbstractSetNet):
-    """Pools by attention of learned seeds, after attention among the events."""
-
-    of_event: Dense
-    inducing: Float[Array, "block point width"]
-    blocks: nnx.List
-    seeds: Float[Array, "seed width"]
-    pool: Attention
-    of_sums: Dense
-    listed: Listed
-    shift: Float[Array, "pool"]
-    scale: Float[Array, "pool"]
-    standardised: bool = eqx.field(static=True)
-
-    @override
-    def pooled(
-        self, events: Float[Array, "event feature"], there: Bool[Array, "event"]
-    ) -> Float[Array, "learned"]:
-        each = self.of_event(events)
-        for points, (gather, spread) in zip(self.inducing, self.blocks, strict=True):
-            each = spread(each, gather(points, each, there), None)
-        return self.pool(self.seeds, each, there).reshape(-1)
-
-
-@dataclass(frozen=True)
-class AttentionSet:
-    """Description of a Set Transformer: induced attention among events, then attention by learned seeds.
-
-    Events do not ask each other, which would cost the square of their number, but a few learned points, which
-    asked all events before.
-
-    Source: Lee et al., arXiv:1810.00825 (ISAB, PMA).
-
-    Args:
-        events: as `EventSet`.
-        valid: as `EventSet`.
-        width: of all vectors, a multiple of n_heads.
-        n_heads: of attention.
-        n_inducing: learned points of a block.
-        n_blocks: of induced attention.
-        n_seeds: that pool the events.
-        n_out: length of the embedding.
-        centre: as `EventSet`.
-        scale: as `EventSet`.
-        standardised: as `EventSet`.
-    """
-
-    kind: ClassVar[str] = "attention_set"
-    scales_itself: ClassVar[bool] = True
-    events: str = ""
-    valid: str = ""
-    width: int = 32
-    n_heads: int = 4
-    n_inducing: int = 8
-    n_blocks: int = 1
-    n_seeds: int = 4
-    n_out: int = 32
-    centre: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
-    standardised: bool = True
-
-    def build(self, key: PRNGKeyArray, shapes: Shapes) -> AttentionSetNet:
-        """An untrained network.
-
-        Raises:
-            ValueError: if the data are no list of events, or of other features than centre and scale, or the
-                width is no multiple of the heads.
-        """
-        listed = _listed(self, shapes)
-        if self.width % self.n_heads:
-            raise ValueError(
-                f"attention set: width {self.width} must be a multiple of n_heads {self.n_heads}"
-            )
-        keys = jax.random.split(key, 4)
-        streams = rngs(keys[0])
-
-        def attention():
-            return Attention(self.width, self.n_heads, rngs=streams)
-
-        n_pooled = self.n_seeds * self.width
-        sums, shift, scale = _sums(self, listed.n_features, n_pooled, 2 * self.width, 1, streams)
-        return AttentionSetNet(
-            of_event=Dense(listed.n_features, self.width, 1, self.width, rngs=rngs(keys[1])),
-            inducing=jax.random.normal(keys[2], (self.n_blocks, self.n_inducing, self.width)),
-            blocks=nnx.List([nnx.List([attention(), attention()]) for _ in range(self.n_blocks)]),
-            seeds=jax.random.normal(keys[3], (self.n_seeds, self.width)),
-            pool=attention(),
-            of_sums=sums,
-            listed=listed,
-            shift=shift,
-            scale=scale,
-            standardised=self.standardised,
-        )

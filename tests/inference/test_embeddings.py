@@ -103,18 +103,17 @@ def test_a_set_in_other_units_is_the_same(name):
     np.testing.assert_allclose(other({"events": moved, "valid": valid}), expected, atol=1e-4)
 
 
-def test_what_is_pooled_is_standardised_before_training():
+# means of two features and the number of events, then what is learned
+@pytest.mark.parametrize(("kind", "n_pooled"), [(embeddings.EventSet, 7), (embeddings.SetMeans, 3)])
+def test_what_is_pooled_is_standardised_before_training(kind, n_pooled):
     """A twin that is not standardised keeps the small ripple on large numbers that many events leave."""
     events = 3.0 + jax.random.normal(jax.random.key(1), (64, 50, 2))
     x = {"events": events, "valid": jnp.arange(50) < jnp.arange(20, 52, 0.5)[:, None]}
     shapes = {"events": (50, 2), "valid": (50,)}
     for on in (True, False):
-        net = embeddings.EventSet("events", "valid", width=4, standardised=on).build(
-            jax.random.key(0), shapes
-        )
-        net = net.started(x)
+        net = kind("events", "valid", width=4, standardised=on).build(jax.random.key(0), shapes).started(x)
         pooled = (jax.vmap(net.before_sums)(x) - net.shift) / net.scale
-        assert pooled.shape == (64, 7)  # two means, the number, four learned features
+        assert pooled.shape == (64, n_pooled)
         spread = pooled.std(axis=0)
         np.testing.assert_allclose(spread, 1.0, rtol=1e-3) if on else np.testing.assert_array_less(
             spread, 0.4
