@@ -109,11 +109,24 @@ def prepared(config: dict[str, Any]) -> tuple[Any, Any, SetSimulator, list[infer
     return keys, detector, simulator, sets, overflow
 
 
+def compare_features(path: Path, diagnostics: dict[str, Any], features: EventFeatures) -> None:
+    """Refuse other features than a posterior was trained on, whose network would take them in silence."""
+    kept = diagnostics.get("features_sha256")
+    if kept != features.sha256:
+        raise SystemExit(
+            f"{path}: trained on features with SHA-256 {kept}, those made here have {features.sha256}: "
+            "train it again here (--stage sets)"
+        )
+
+
 def again(config: dict[str, Any], out: Path) -> list[dict]:
     """The last part alone, with the posterior that a whole run has left."""
     keys, detector, simulator, (_, held), _ = prepared(config)
-    post = inference.load_posterior(out / "set_posterior.npz", detector=detector).posterior
-    return against_model(keys[7], simulator, post, held, config)
+    path = out / "set_posterior.npz"
+    loaded = inference.load_posterior(path, detector=detector)
+    assert isinstance(simulator.features, EventFeatures)
+    compare_features(path, loaded.diagnostics, simulator.features)
+    return against_model(keys[7], simulator, loaded.posterior, held, config)
 
 
 def study(config: dict[str, Any], out: Path, write: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -163,8 +176,9 @@ def study(config: dict[str, Any], out: Path, write: Callable[[dict[str, Any]], N
         print(report, flush=True)
         report.figure(out / "set_report.png")
         inference.save_posterior(
-            out / "set_posterior.npz", fit, detector=detector, diagnostics=report.to_dict()
-        )
+            out / "set_posterior.npz", fit, detector=detector,
+            diagnostics={**report.to_dict(), "features_sha256": features.sha256},
+        )  # fmt: skip
         shares = coverage(keys[4], fit.posterior, held, config["n_draws"])
         done(report=report.to_dict(), coverage=shares)
     done(sets=against_likelihood(keys[5], simulator, posts, held, config))

@@ -21,7 +21,7 @@ def set_embedding(
 
     Args:
         simulator: of the sets.
-        kind: `embeddings.EventSet` or `embeddings.AttentionSet`.
+        kind: `embeddings.EventSet`, `embeddings.AttentionSet` or `embeddings.SetMeans`.
         options: of it.
     """
     window = simulator.population.window

@@ -9,6 +9,8 @@ compression has them (Alsing and Wandelt, arXiv:1712.00012), are sufficient near
 are the best over the prior, by the singular values of the table of log densities.
 """
 
+import hashlib
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -32,6 +34,13 @@ class EventFeatures(eqx.Module):
     window: Window
     table: Float[Array, "s1_bin s2_bin feature"]  # mean square 1 over the prior's events
     nats: Float[np.ndarray, "direction"]  # spread of an event's log likelihood by each direction, all of them
+
+    @property
+    def sha256(self) -> str:
+        """Of window and table: a network trained on other features takes these without a complaint."""
+        running = hashlib.sha256(repr((self.window.cs1_edges, self.window.log_cs2_edges)).encode())
+        running.update(np.ascontiguousarray(self.table).tobytes())
+        return running.hexdigest()
 
     def __call__(self, events: Float[Array, "place 2"]) -> Float[Array, "place feature"]:
         """Features of each event. Gradient: of the interpolation."""
@@ -74,6 +83,12 @@ def _densities(
     return jax.lax.map(one, theta)
 
 
+def signed(vectors: Float[np.ndarray, "vector entry"]) -> Float[np.ndarray, "vector entry"]:
+    """Singular vectors, of which a decomposition leaves the sign open, with their largest entry positive."""
+    largest = np.abs(vectors).argmax(axis=1)
+    return vectors * np.sign(vectors[np.arange(len(vectors)), largest])[:, None]
+
+
 def event_features(
     key: PRNGKeyArray,
     population: Population,
@@ -89,15 +104,17 @@ def event_features(
         population: with templates of its own.
         n_features: functions kept, > 0.
         n_draws: parameters at which log densities are taken, > n_features.
-        n_bins: of the table in cS1 and log10 cS2, > 1.
+        n_bins: of the table in cS1 and log10 cS2, > 1; together n_features or more.
 
     Raises:
         ValueError: if a number is outside its range.
+
+    Gradient: none.
     """
-    if not 0 < n_features < n_draws or min(n_bins) < 2:
+    if not 0 < n_features < n_draws or min(n_bins) < 2 or n_bins[0] * n_bins[1] < n_features:
         raise ValueError(
             f"n_features is {n_features}, n_draws {n_draws}, n_bins {n_bins}: give 0 < n_features < n_draws, "
-            "and two bins or more"
+            "two bins or more of each, and together n_features or more"
         )
     s1, s2 = population.window.cs1_edges, population.window.log_cs2_edges
     window = Window.of((s1[0], s1[-1]), (10 ** s2[0], 10 ** s2[-1]), n_bins)
@@ -110,7 +127,7 @@ def event_features(
     root = np.sqrt(weight)
     _, sizes, functions = np.linalg.svd(log * root, full_matrices=False)
     # where no draw of the prior has events the table is 0
-    table = functions[:n_features] / np.maximum(root, 1e-9)
+    table = signed(functions[:n_features]) / np.maximum(root, 1e-9)
     return EventFeatures(
         window, jnp.asarray(table.T.reshape(*n_bins, -1), jnp.float32), sizes / np.sqrt(n_draws)
     )

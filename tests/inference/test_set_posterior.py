@@ -1,5 +1,6 @@
 """Sets of events for an amortized posterior: as the likelihood expects them, nothing lost unseen."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import dmsim
 from dmsim import sources
 from inference import Budget, Cached
 from inference.embeddings import EventSet as DeepSets
+from inference.embeddings import SetMeans
 from inference.estimators import NPE
 from inference.flows import Coupling
 from inference.likelihood.population import Component, Population
@@ -17,7 +19,7 @@ from inference.likelihood.population_data import EventSet, Window
 from inference.likelihood.population_response import Bins, Response
 from inference.parameters import FreeParameters, set_leaf
 from inference.population.amortized import fit_set_posterior, set_embedding
-from inference.population.features import event_features
+from inference.population.features import EventFeatures, event_features, signed
 from inference.population.sets import EVENTS, VALID, SetSimulator
 
 pytestmark = pytest.mark.quick_compile
@@ -116,8 +118,40 @@ def test_features_hold_the_likelihood_of_an_event(simulator):
 
     one = np.ones((len(at), 1))
     assert left(np.concatenate([one, at], axis=1)) < 0.1 * left(one)
+    # a network trained on the one is wrong with the other
+    assert features.sha256 != eqx.tree_at(lambda f: f.table, features, -features.table).sha256
     with pytest.raises(ValueError, match="n_features is 12, n_draws 12"):
         event_features(jax.random.key(4), population, n_features=12, n_draws=12)
+    with pytest.raises(ValueError, match="together n_features or more"):
+        event_features(jax.random.key(4), population, n_features=5, n_bins=(2, 2))
+
+
+def test_signs_of_features_are_fixed():
+    given = np.asarray([[0.6, -0.8], [0.8, 0.6], [-1.0, 0.0]])
+    expected = [[-0.6, 0.8], [0.8, 0.6], [1.0, 0.0]]
+    for sign in (1, -1):
+        np.testing.assert_array_equal(signed(sign * given), expected)
+
+
+def test_features_are_interpolated_between_bins():
+    """A bilinear function of both coordinates comes out as it is, but at the rim, where it stays the same."""
+    s1, s2 = (np.asarray(e) for e in (WINDOW.cs1_edges, WINDOW.log_cs2_edges))
+
+    def function(x, y):
+        return np.stack([x - 40 * y, (x - 50) * (y - 3)], axis=-1)
+
+    middles = [(e[1:] + e[:-1]) / 2 for e in (s1, s2)]
+    table = function(*np.meshgrid(*middles, indexing="ij"))
+    features = EventFeatures(WINDOW, jnp.asarray(table, jnp.float32), np.zeros(2))
+    low, high = np.asarray([(m[0], m[-1]) for m in middles]).T
+    at = np.random.default_rng(1).uniform(low, high, size=(50, 2))
+    seen = np.asarray(features(jnp.asarray(at, jnp.float32)))
+    np.testing.assert_allclose(seen, function(*at.T), atol=1e-3)  # of numbers up to 100
+    # must fail: the nearest middle instead
+    nearest = np.stack([m[np.abs(a[:, None] - m).argmin(1)] for a, m in zip(at.T, middles, strict=True)])
+    assert np.abs(seen - function(*nearest)).max() > 1
+    rim = jnp.asarray([[s1[0], s2[-1]]], jnp.float32)
+    np.testing.assert_allclose(features(rim)[0], table[0, -1], rtol=1e-5)
 
 
 def test_places_follow_from_the_prior(simulator):
@@ -141,6 +175,22 @@ def test_measured_events_are_padded_or_refused(simulator):
         simulator.padded(EventSet(np.full(25, 10.0), np.full(25, 900.0)))
     with pytest.raises(ValueError, match="0 events are inside"):
         simulator.padded(EventSet(np.asarray([500.0]), np.asarray([900.0])))
+
+
+def test_features_of_events_are_beside_their_coordinates(simulator):
+    featured = SetSimulator(
+        simulator.population, simulator.n_deposits, simulator.n_places, lambda events: events[:, :1] + 1.0
+    )
+    assert (simulator.n_features, featured.n_features) == (0, 1)
+    events = EventSet(np.asarray([10.0, 20.0]), np.asarray([900.0, 1500.0]))
+    plain, x = simulator.padded(events), featured.padded(events)
+    np.testing.assert_array_equal(x[EVENTS][:, :2], plain[EVENTS])
+    np.testing.assert_allclose(x[EVENTS][:2, 2], [11.0, 21.0])
+    assert not x[EVENTS][2:].any()  # empty places, though the feature of zeros is 1
+    sets = jax.eval_shape(lambda key: featured(key, 3)[1], jax.random.key(10))
+    assert sets[EVENTS].shape == (3, 24, 3)
+    centre, scale = (getattr(set_embedding(featured, kind=SetMeans), name) for name in ("centre", "scale"))
+    assert (len(centre), centre[2], scale[2]) == (3, 0.0, 1.0)
 
 
 def test_a_posterior_takes_drawn_and_measured_sets(simulator, drawn):
