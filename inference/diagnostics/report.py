@@ -138,7 +138,8 @@ def calibrate(
         `passed` is the one word; `str(report)` says why, and how often a right posterior would fail.
 
     Raises:
-        ValueError: for too few events or draws, shapes that do not fit, or draws that are not finite.
+        ValueError: for too few events or draws, shapes that do not fit, draws that are not finite, or a
+            simulator that gives weights, whose theta is a proposal's.
     """
     for word, count in (("n_events", n_events), ("n_draws", n_draws)):
         if count < 100:
@@ -146,7 +147,9 @@ def calibrate(
     begun = time.perf_counter()
     words = ("simulate", "draw", "ranks", "levels", "tarp", "classifier")
     keys = dict(zip(words, jax.random.split(key, len(words)), strict=True))
-    truth, x, *_ = simulate(keys["simulate"], n_events)
+    truth, x, *rest = simulate(keys["simulate"], n_events)
+    if len(rest) > 1 and rest[1] is not None:
+        raise ValueError("simulate gives weights: calibration needs theta from the prior")
     theta = np.asarray(truth, float)
     draws = draw(keys["draw"], post.sample, x, n_draws=n_draws, chunk=chunk).astype(float)
     names = _names(post, names, theta.shape[1])

@@ -214,5 +214,7 @@ class AbstractEstimator:
             "prior": self.prior.to_json(),
             "budget": dataclasses.asdict(budget),
             "key": np.asarray(jax.random.key_data(key)).tolist(),
-            "data": checkpoints.digest((network, validation.theta, validation.x)),
+            "data": checkpoints.digest(
+                (network, validation.theta, validation.x, validation.score, validation.weight)
+            ),
         }

@@ -77,7 +77,7 @@ class Schedule(NamedTuple):
     n_warmup: Array
     n_steps: Array
     averaging: Array
-    weight_decay: Array | float = 0.0
+    weight_decay: Array
     score_weight: Array | None = None  # none: the term is not compiled
     score_scale: Array | None = None
 

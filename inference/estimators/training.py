@@ -38,8 +38,12 @@ class Data(NamedTuple):
     weight: Float[Array, "event"] | None = None  # in the loss
 
     def mean(self, loss: Float[Array, "event"]) -> Float[Array, ""]:
-        """Over the events, weighted."""
+        """Of weight times loss: what a step lowers, as unbiased on few events as on many."""
         return jnp.mean(loss if self.weight is None else self.weight * loss)
+
+    def average(self, value: Float[Array, "event"]) -> Float[Array, ""]:
+        """Over the events with weights as shares, so that their scale does not matter: what is reported."""
+        return jnp.average(value, weights=self.weight)
 
 
 class State(NamedTuple):
@@ -55,7 +59,11 @@ class State(NamedTuple):
 
 @dataclass
 class History:
-    """What a training saw, an entry an epoch; losses in nats an event."""
+    """What a training saw, an entry an epoch; losses in nats an event, weighted where events have weights.
+
+    The training loss is a mean of weight times loss, in nats for weights of mean 1; the validation loss is
+    over the sum of the weights.
+    """
 
     steps: list[int] = field(default_factory=list)
     training: list[float] = field(default_factory=list)  # mean over the epoch, with the score's term
@@ -184,7 +192,7 @@ def epoch_of_simulations(
 @eqx.filter_jit
 def validation_loss(network: AbstractNetwork, key: PRNGKeyArray, data: Data) -> Float[Array, ""]:
     """Mean loss on events that training never sees."""
-    return data.mean(network.loss(key, data.u, data.kind, data.x))
+    return data.average(network.loss(key, data.u, data.kind, data.x))
 
 
 class Trainer:
@@ -266,11 +274,9 @@ class Trainer:
             history: is appended to.
             after_epoch: called with the state and the history, to show progress and to keep both.
         """
-        offset = float(
-            jnp.mean(self.network.offset(self.validation.u) + self.prior.log_jacobian(self.validation.u))
-        )
-        if not jnp.any(self.network.offset(self.validation.u)):
-            offset = 0.0
+        offset, u = 0.0, self.validation.u
+        if jnp.any(self.network.offset(u)):
+            offset = float(self.validation.average(self.network.offset(u) + self.prior.log_jacobian(u)))
         key = jax.random.key(0)  # the same noise each time, so that epochs compare
         begin = time.perf_counter()
         while len(history.steps) < self.n_epochs and not self._stalled(history):

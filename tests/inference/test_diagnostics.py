@@ -275,6 +275,8 @@ def test_bad_input_is_refused():
         calibrate(jax.random.key(0), Exact(), simulate, n_events=50)
     with pytest.raises(ValueError, match="2 names for 3 parameters"):
         calibrate(jax.random.key(0), Exact(), simulate, n_events=100, n_draws=100, names=("a", "b"))
+    with pytest.raises(ValueError, match="simulate gives weights: calibration needs theta from the prior"):
+        calibrate(jax.random.key(0), Exact(), lambda key, n: (*simulate(key, n), None, jnp.ones(n)))
     with pytest.raises(ValueError, match=r"what sample returns has shape \(200, 3\)"):
         draw(jax.random.key(0), lambda key, x, n: jnp.zeros((len(x), 3)), x, n_draws=100)
     with pytest.raises(ValueError, match="history has loss: must have 'training'"):

@@ -8,7 +8,7 @@ import pytest
 
 import inference
 from inference import flows, priors
-from inference.estimators import checkpoints, training
+from inference.estimators import Cached, checkpoints, training
 from inference.estimators.budget import Schedule
 from inference.estimators.networks import AbstractNetwork, Scaling
 
@@ -70,6 +70,17 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
         file.read(state, history)
 
 
+def test_a_checkpoint_with_other_weights_is_refused(tmp_path):
+    def fit(weight):
+        cached = Cached(theta, x, weight=np.full(640, weight, np.float32))
+        NPE.fit(jax.random.key(0), cached, FIXED, checkpoint=tmp_path / "training.npz")
+
+    theta, x = map(np.asarray, SIMULATE(jax.random.key(0), 640))
+    fit(1.0)
+    with pytest.raises(ValueError, match="is of another training: data"):
+        fit(2.0)
+
+
 def test_a_second_fit_compiles_nothing():
     NPE.fit(jax.random.key(0), SIMULATE, FRESH)
     before = training.epoch_of_simulations._cached._cache_size()
@@ -100,7 +111,7 @@ def test_networks_of_one_description_share_their_functions(flow):
 
 
 def test_schedule_rises_and_falls():
-    schedule = Schedule(*(jnp.asarray(float(v)) for v in (1e-3, 10, 100, 0.99)))
+    schedule = Schedule(*(jnp.asarray(float(v)) for v in (1e-3, 10, 100, 0.99, 0.0)))
     rates = np.asarray(jax.vmap(schedule.rate)(jnp.arange(100)))
     assert np.all(np.diff(rates[:9]) > 0)
     assert np.all(np.diff(rates[11:]) < 0)
@@ -143,6 +154,31 @@ def test_patience_keeps_the_weights_of_the_lowest_loss():
     assert float(training.validation_loss(kept, jax.random.key(0), data(0.03))) == pytest.approx(
         min(history.validation)
     )
+
+
+class Offset(Drawn):
+    """Its loss lacks a constant, and the prior's Jacobian, to be a log density."""
+
+    def offset(self, u):
+        return jnp.ones(u.shape[0])
+
+
+def test_the_scale_of_weights_is_not_in_the_reported_loss():
+    key = jax.random.key(0)
+    x, u = jax.random.normal(key, (640, 2)), jax.random.normal(jax.random.key(1), (640, 2))
+    share = 0.5 + jax.random.uniform(jax.random.key(2), (640,))
+
+    def reported(weight):
+        data = training.Data(u, jnp.zeros(640, jnp.int32), x, weight=weight)
+        trainer = training.Trainer(Offset(jnp.zeros(())), FIXED, PRIOR, data._replace(weight=None), data)
+        history = training.History()
+        trainer.run(training.start(key, trainer.network, FIXED), history, after_epoch=lambda *_: None)
+        return history.validation
+
+    assert reported(3.0 * jnp.ones(640)) == pytest.approx(reported(None), abs=1e-5)
+    assert reported(3.0 * share) == pytest.approx(reported(share), abs=1e-5)
+    # must-fail twin: weights that differ do enter
+    assert reported(share) != pytest.approx(reported(None), abs=1e-3)
 
 
 class Scaled(Drawn):
