@@ -14,23 +14,33 @@ from inference.likelihood.population import PopulationLikelihood, unbinned
 from inference.likelihood.population_data import EventSet
 from inference.population.fit import PopulationFit, fit_population, stand_in
 from inference.population.sets import EVENTS, VALID, SetSimulator
+from inference.sampling.importance import Refined, weigh
 from inference.sampling.surrogate import Quadratic
 
 
 @eqx.filter_jit
-def _log_posterior(
-    likelihood: PopulationLikelihood, surrogate: Quadratic, theta: jax.Array, log_prior: jax.Array
+def _log_likelihood(
+    likelihood: PopulationLikelihood, surrogate: Quadratic | None, theta: jax.Array
 ) -> jax.Array:
-    """The likelihood's posterior of physical parameters, by the stand-in."""
+    """The log likelihood of physical parameters, by the stand-in or else by the model's own templates."""
     population = likelihood.population
-    predict = stand_in(surrogate, len(population.components))
+    predict = likelihood.predict if surrogate is None else stand_in(surrogate, len(population.components))
 
     def one(values):
         vector = jnp.stack([p.transform.inv(values[i]) for i, p in enumerate(population.parameters)])
         leaves, rates = population.split(vector)
         return likelihood.log_likelihood(predict(leaves), rates)
 
-    return jax.vmap(one)(theta) + log_prior
+    return jax.lax.map(one, theta)
+
+
+def _weighed(
+    post: Any, x: Any, draws: jax.Array, likelihood: PopulationLikelihood, surrogate: Quadratic | None,
+    simulator: SetSimulator,
+) -> Refined:  # fmt: skip
+    """Draws of a trained posterior with the weights that make them draws of the likelihood's."""
+    log_density = _log_likelihood(likelihood, surrogate, draws) + simulator.prior.log_prob(draws)
+    return weigh(draws, post.log_prob(draws, x), log_density)
 
 
 def against_likelihood(
@@ -78,31 +88,15 @@ def beside(
     begin = time.process_time()
     draws = np.asarray(post.sample(keys[0], x, n))
     cpu = time.process_time() - begin
-    log_q = post.log_prob(draws, x)
-    log_prior = simulator.prior.log_prob(jnp.asarray(draws))
-    log_p = _log_posterior(fit.likelihood, fit.surrogate, jnp.asarray(draws), log_prior)
-    off = np.asarray(log_p, float) - np.asarray(log_q, float)
-    weight = np.exp(off - off.max())
+    refined = _weighed(post, x, jnp.asarray(draws), fit.likelihood, fit.surrogate, simulator)
     return {
         "shift": ((draws.mean(axis=0) - fit.draws.mean(axis=0)) / fit.draws.std(axis=0)).tolist(),
         "width_ratio": (draws.std(axis=0) / fit.draws.std(axis=0)).tolist(),
-        "efficiency": float(weight.sum() ** 2 / (len(weight) * (weight**2).sum())),
+        "efficiency": float(refined.efficiency),
+        "pareto_k": float(refined.pareto_k),
         "c2st": c2st(keys[1], draws, exact).value,
         "cpu_s": cpu,
     }
-
-
-@eqx.filter_jit
-def _log_model(likelihood: PopulationLikelihood, theta: jax.Array) -> jax.Array:
-    """The log likelihood of physical parameters by the model's own templates."""
-    population = likelihood.population
-
-    def one(values):
-        vector = jnp.stack([p.transform.inv(values[i]) for i, p in enumerate(population.parameters)])
-        leaves, rates = population.split(vector)
-        return likelihood.log_likelihood(likelihood.predict(leaves), rates)
-
-    return jax.lax.map(one, theta)
 
 
 def against_model(
@@ -114,24 +108,22 @@ def against_model(
         events = events_of(held, number)
         likelihood = unbinned(simulator.population, events, n_places=simulator.n_places)
         x = simulator.padded(events)
-        draws = np.asarray(post.sample(jax.random.fold_in(key, number), x, config["exact"]["n_model"]), float)
-        theta = jnp.asarray(draws, jnp.float32)
-        log_p = np.asarray(_log_model(likelihood, theta), float) + np.asarray(simulator.prior.log_prob(theta))
-        off = log_p - np.asarray(post.log_prob(theta, x), float)
-        weight = np.exp(off - off.max()) / np.exp(off - off.max()).sum()
-        mean = weight @ draws
-        width = np.sqrt(weight @ (draws - mean) ** 2)
+        draws = post.sample(jax.random.fold_in(key, number), x, config["exact"]["n_model"])
+        refined = _weighed(post, x, draws, likelihood, None, simulator)
+        mean, width = refined.mean(), refined.std()
         row = {
             "set": number,
             "truth": held.theta[number].tolist(),
-            "efficiency": float(1 / (len(draws) * (weight**2).sum())),
+            "efficiency": float(refined.efficiency),
+            "pareto_k": float(refined.pareto_k),
             "shift": ((draws.mean(axis=0) - mean) / width).tolist(),
             "width_ratio": (draws.std(axis=0) / width).tolist(),
         }
         rows.append(row)
         print(
             f"set {number}, {len(events)} events, weighted by the model: efficiency {row['efficiency']:.2f}, "
-            f"shifts {np.round(row['shift'], 2)}, widths x {np.round(row['width_ratio'], 2)}",
+            f"Pareto k {row['pareto_k']:.2f}, shifts {np.round(row['shift'], 2)}, "
+            f"widths x {np.round(row['width_ratio'], 2)}",
             flush=True,
         )
     return rows

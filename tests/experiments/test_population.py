@@ -1,6 +1,11 @@
 """The study of populations says where a coverage is not as claimed."""
 
+import json
+import sys
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 
 
 def results(at_none=0.882, asymptotic=0.9, twin=0.79):
@@ -35,3 +40,29 @@ def test_a_levels_error_is_that_of_its_quantile(loaded):
             np.random.default_rng(1).exponential(size=400_000), (np.arange(10_000) + 0.5) / 10_000
         )
         assert 0.027 < study.level_error(t, 0.9) < 0.033
+
+
+def test_a_posterior_of_sets_refuses_other_features(loaded):
+    with loaded("population") as study:
+        compare, made = study.set_posterior.compare_features, SimpleNamespace(sha256="ab")
+        compare("kept.npz", {"features_sha256": "ab"}, made)
+        for kept in ({"features_sha256": "cd"}, {}):
+            with pytest.raises(
+                SystemExit, match=r"kept.npz: trained on features with SHA-256 (cd|None), .* ab"
+            ):
+                compare("kept.npz", kept, made)
+
+
+@pytest.mark.slow
+def test_tiny_study_of_sets(loaded, tmp_path, monkeypatch):
+    with loaded("population") as study:
+        for stage in ("sets", "sets-model"):
+            monkeypatch.setattr(sys, "argv", ["run.py", "--tiny", "--stage", stage, "--out", str(tmp_path)])
+            assert study.main() == 0
+    found = json.loads((tmp_path / "sets.json").read_text())
+    assert set(found["compared"]) == {"means"}
+    assert (tmp_path / "sets.png").stat().st_size > 10_000
+    again = json.loads((tmp_path / "sets_model.json").read_text())
+    # from the file: the same posterior, sets and draws
+    assert again[0]["efficiency"] == pytest.approx(found["model"][0]["efficiency"], rel=1e-3)
+    assert 0 < again[0]["efficiency"] <= 1
