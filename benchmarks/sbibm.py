@@ -60,11 +60,18 @@ def pairs(task: Task, seed: int, n: int) -> tuple[inference.Cached, inference.Ca
 
 
 def ours(
-    task: Task, training: inference.Cached, test: inference.Cached, observations: Any, seed: int, **sizes: Any
+    task: Task,
+    training: inference.Cached,
+    test: inference.Cached,
+    observations: Any,
+    seed: int,
+    *,
+    weight_decay: float = 0.0,
+    n_passes: int | None = None,
+    **sizes: Any,
 ):
-    """Figures of our NPE, and draws for the observations."""
-    decay = sizes.pop("weight_decay", 0.0)
-    n_passes = sizes.pop("n_passes", PASSES if len(training) < MANY else PASSES_OF_MANY)
+    """Figures of our NPE, its flow of these sizes, and draws for the observations."""
+    n_passes = n_passes or (PASSES if len(training) < MANY else PASSES_OF_MANY)
     training, held = training.split(len(training) // 10)  # as sbi does
     budget = inference.Budget(
         len(training),
@@ -72,7 +79,7 @@ def ours(
         batch_size=200,
         peak_rate=RATE,
         patience=PATIENCE,
-        weight_decay=decay,
+        weight_decay=weight_decay,
     )
     npe = inference.NPE(task.prior, flow=flows.Coupling(**{"gain": GAIN, **sizes}))
     cpu: list[float] = []
