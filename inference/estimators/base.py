@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from inference.estimators import checkpoints, joint_score
 from inference.estimators.data import Cached, Layout, Simulate, check_finite
@@ -106,9 +106,11 @@ class AbstractEstimator:
             self._check(part)
             if budget.joint_score:
                 joint_score.check(self.prior, part.theta, part.score)
-        network = self._scaled(self.untrained(keys["weights"], layout), pilot)
-        source = self._prepared(training) if isinstance(training, Cached) else training
-        trainer = Trainer(network, budget, self.prior, source, self._prepared(validation))
+        seen, held = self._prepared(pilot, validation)
+        network = self._scaled(self.untrained(keys["weights"], layout), seen.u, pilot)
+        trainer = Trainer(
+            network, budget, self.prior, seen if isinstance(training, Cached) else training, held
+        )
         state, history = start(keys["steps"], network, budget), History()
         file = None
         if checkpoint is not None:
@@ -186,13 +188,22 @@ class AbstractEstimator:
         if weight.shape != (n,) or not (np.isfinite(weight) & (weight > 0)).all():
             raise ValueError(f"weight has shape {weight.shape}: must be ({n},), with finite values above 0")
 
-    def _prepared(self, part: Cached) -> Data:
-        given = jax.tree.map(jnp.asarray, (part.theta, part.x, part.score, part.weight))
-        return jax.jit(prepare)(self.prior, *given)
+    def _prepared(self, *parts: Cached) -> list[Data]:
+        """Sets as networks take them, in one compilation: of small sets that costs more than all else."""
+        scores = [part.score for part in parts if part.score is not None]
+        score = np.concatenate(scores) if len(scores) == len(parts) else None
+        whole = jax.jit(prepare)(self.prior, np.concatenate([part.theta for part in parts]), None, score)
+        arrays, structure = jax.tree.flatten(whole)
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        cut = zip(*(np.split(np.asarray(array), ends) for array in arrays), strict=True)
+        out = []
+        for part, own in zip(parts, cut, strict=True):
+            x, weight = jax.tree.map(jnp.asarray, (part.x, part.weight))
+            out.append(jax.tree.unflatten(structure, map(jnp.asarray, own))._replace(x=x, weight=weight))
+        return out
 
-    def _scaled(self, network: Any, pilot: Cached) -> Any:
+    def _scaled(self, network: Any, u: Float[Array, "event unbounded"], pilot: Cached) -> Any:
         """The network with scalings of the pilot events."""
-        u = self.prior.to_unbounded(jnp.asarray(pilot.theta))
         raw = bool(getattr(getattr(self, "embedding", None), "scales_itself", False))
         x_scaling = jax.tree.map(lambda part: Scaling.of(part, identity=raw), pilot.x)
         own = bool(getattr(getattr(self, "flow", None), "scales_itself", False))

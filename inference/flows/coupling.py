@@ -20,6 +20,8 @@ from typing_extensions import override
 from inference.flows import spline
 from inference.flows.base import AbstractFlow, log_normal
 
+_DRAWN_AT_ONCE = 8192  # random numbers
+
 
 class Dense(eqx.Module):
     """W v + b on the first axis."""
@@ -29,7 +31,7 @@ class Dense(eqx.Module):
 
     def __init__(self, key: PRNGKeyArray, n_in: int, n_out: int, *, gain: float = 1.0):
         # He et al., arXiv:1502.01852: variance 2 / fan-in keeps the scale through rectifiers
-        self.weight = jax.random.normal(key, (n_out, n_in)) * (gain * (2 / max(n_in, 1)) ** 0.5)
+        self.weight = _normal(key, (n_out, n_in)) * (gain * (2 / max(n_in, 1)) ** 0.5)
         self.bias = jnp.zeros(n_out)
 
     def __call__(self, v: Float[Array, "into ..."]) -> Float[Array, "out ..."]:
@@ -40,6 +42,12 @@ class Dense(eqx.Module):
         """The image cut at `ends`, a product a part: the gradient of a cut image is a slow copy."""
         cut = zip(jnp.split(self.weight, ends), jnp.split(self.bias, ends), strict=True)
         return [_image(weight, bias, v) for weight, bias in cut]
+
+
+def _normal(key: PRNGKeyArray, shape: tuple[int, int]) -> Array:
+    """Normal numbers, cut from one length for most shapes: each length takes half a second to compile."""
+    n = math.prod(shape)
+    return jax.random.normal(key, (max(n, _DRAWN_AT_ONCE),))[:n].reshape(shape)
 
 
 def _image(weight: Array, bias: Array, v: Array) -> Array:
