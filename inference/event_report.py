@@ -115,6 +115,7 @@ def event_report(
     sample_ns: float = 10.0,
     shown: Sequence[str] = (),
     way: Way = straight,
+    asked: Sequence[int] | None = None,
     n_draws: int = 256,
     largest_gap: float = LARGEST_GAP,
 ) -> dict[str, Any]:
@@ -132,6 +133,7 @@ def event_report(
         sample_ns: of the waveforms.
         shown: parameters with panels of their own; all if not given.
         way: path from baseline to x, see `integrated_gradients`.
+        asked: moments whose shares must add up, see there.
         n_draws: of the posterior.
         largest_gap: of completeness.
 
@@ -144,7 +146,7 @@ def event_report(
     """
     keys = jax.random.split(key)
     found = integrated_gradients(
-        keys[0], sample, x, baseline, way=way, n_draws=n_draws, largest_gap=largest_gap
+        keys[0], sample, x, baseline, way=way, asked=asked, n_draws=n_draws, largest_gap=largest_gap
     )
     size = len(names)
     shown = list(shown) or list(names)

@@ -8,7 +8,7 @@ Source: Sundararajan, Taly and Yan, arXiv:1703.01365, section 4 for paths that a
 Petsiuk, Das and Saenko, arXiv:1806.07421.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -71,6 +71,7 @@ def integrated_gradients(
     baseline: Any,
     *,
     way: Way = straight,
+    asked: Sequence[int] | None = None,
     n_draws: int = 256,
     largest_gap: float = LARGEST_GAP,
 ) -> Attribution:
@@ -91,6 +92,8 @@ def integrated_gradients(
         x: data of one event: an array, or a tree of arrays such as hit patterns and waveforms.
         baseline: of the same shape, what "nothing seen" means: zeros, or an average event.
         way: (share, baseline, x) -> data: the baseline at 0, x at 1, differentiable but at multiples of 1/8.
+        asked: moments whose shares must add up, means first, then widths; all if not given. `gap` tells of
+            all.
         n_draws: of the posterior.
         largest_gap: of completeness.
 
@@ -112,16 +115,17 @@ def integrated_gradients(
     at_baseline, at_data = at_ends[0, 0], at_ends[-1, 1]
     difference, width = at_data - at_baseline, jnp.tile(at_data[len(at_data) // 2 :], 2)
     scale = jnp.maximum(jnp.abs(difference), 0.1 * width)
+    wanted = np.arange(len(scale)) if asked is None else np.asarray(asked)
     for _ in range(_ROUNDS):
         if not bool(jnp.all(jnp.isfinite(shares))):
             raise ValueError("the posterior's gradient in the data is not finite between baseline and data")
         off = (shares.sum(axis=2) - (at_ends[:, 1] - at_ends[:, 0])) / scale
         gap = jnp.abs(off.sum(axis=0))
-        if bool(jnp.all(gap <= largest_gap)):
+        if bool(jnp.all(gap[wanted] <= largest_gap)):
             total = shares.sum(axis=0)
             return Attribution(jax.vmap(shape)(total), at_data, at_baseline, gap, _NODES * len(pieces))
         # the worst pieces are cut in two: as many new ones as the compiled path takes
-        worst = np.argsort(-np.asarray(jnp.max(jnp.abs(off), axis=1)))[: _PIECES // 2]
+        worst = np.argsort(-np.asarray(jnp.max(jnp.abs(off[:, wanted]), axis=1)))[: _PIECES // 2]
         middle = pieces[worst].mean(axis=1)
         new = np.concatenate(
             [np.stack([pieces[worst, 0], middle], axis=1), np.stack([middle, pieces[worst, 1]], axis=1)]
@@ -132,7 +136,7 @@ def integrated_gradients(
         shares = jnp.concatenate([shares[kept], new_shares])
         at_ends = jnp.concatenate([at_ends[kept], new_ends])
     raise ValueError(
-        f"shares add up to {float(gap.max()):.1%} with {_NODES * len(pieces)} nodes: must be "
+        f"shares add up to {float(gap[wanted].max()):.1%} with {_NODES * len(pieces)} nodes: must be "
         f"{largest_gap:.1%}; a baseline nearer to the data makes the path shorter"
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from inference.diagnostics.ranks import ranks
 from inference.diagnostics.report import Report
 from inference.estimators import Fit
-from inference.events import SingleScatters, Whitened, calibrate_events  # noqa: F401
+from inference.events import SingleScatters, calibrate_events
 
 LEVELS = (0.68, 0.95)
 NAMES = ("energy", "radius", "x", "y", "z")

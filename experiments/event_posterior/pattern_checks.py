@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from checks import LEVELS, NAMES, Whitened, central_coverage
+from checks import LEVELS, NAMES, central_coverage
 from pattern_events import LABELS, PatternEvents, Patterns, grouped
 from pattern_exact import draws_among, importance
 from pattern_summary import RADIUS_COLUMN, gain_of
@@ -14,6 +14,7 @@ from pattern_summary import RADIUS_COLUMN, gain_of
 import inference
 from dmsim.reconstruction.position import positions
 from inference.estimators import Fit
+from inference.events import Whitened
 
 _CHUNK = 4096
 _EDGES_MM = (0.0, 20.0, 40.0, 60.0, 80.0, 120.0, 160.0, 240.0, 401.0)

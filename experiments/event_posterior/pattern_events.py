@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pattern_summary
-from events import Events, deposits_of
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from pattern_sharing import binomial, multinomial
 from pattern_summary import LABELS, RADIUS_COLUMN, RESOLVED, gain_of
@@ -26,6 +25,8 @@ from dmsim.pipeline.levels import draw_signals
 from dmsim.reconstruction.light_table import top_shares
 from dmsim.records import Deposits, Quanta
 from inference import position
+from inference.events import SingleScatters, deposits_of
+from inference.position.pair import Pair
 from inference.position.study import sensor_areas
 from inference.priors import Category, Prior
 
@@ -76,7 +77,7 @@ class PatternEvents(eqx.Module):
         wall_weight: of events that are found at the wall, over that of others: a choice by data.
     """
 
-    areas: Events
+    areas: SingleScatters
     prior: Prior
     one: position.PositionSummary
     distance_mm: float = eqx.field(static=True)
@@ -89,7 +90,7 @@ class PatternEvents(eqx.Module):
 
     def __init__(
         self,
-        areas: Events,
+        areas: SingleScatters,
         *,
         distance_mm: float,
         farthest_mm: float,
@@ -264,9 +265,11 @@ class PatternEvents(eqx.Module):
         fainter = (off[:, 1] < off[:, 0]) & (gain_of(x) > RESOLVED)
         return jnp.where(theta[:, 4] < 2, theta[:, 4], theta[:, 4] + 2.0 * fainter)
 
-    def summary(self, data: Patterns) -> tuple[Float[Array, "event x"], Float[Array, "event 2 2"]]:
+    def summary(
+        self, data: Patterns, pair: Pair | None = None
+    ) -> tuple[Float[Array, "event x"], Float[Array, "event 2 2"]]:
         """What the network sees of each event, and the two sources' places."""
-        return pattern_summary.summary(self.areas, self.one, self.depth_mm, data)
+        return pattern_summary.summary(self.areas, self.one, self.depth_mm, data, pair)
 
 
 def grouped(labels: Int[np.ndarray, "..."] | Float[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from events import deposits_of
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 from pattern_events import PatternEvents, Patterns
@@ -15,6 +14,7 @@ from pattern_events import PatternEvents, Patterns
 from dmsim import charge
 from dmsim.reconstruction.charge_model import ChargeModel, charge_model
 from dmsim.reconstruction.position import position_log_likelihood
+from inference.events import deposits_of
 from inference.likelihood.areas import area_data, log_areas
 from inference.sampling.importance import weigh
 

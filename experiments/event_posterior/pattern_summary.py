@@ -13,13 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from events import Events, cut_quantiles, deposits_of
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Float
 
 from dmsim import charge
 from dmsim.records import Deposits
 from inference import position
+from inference.events import SingleScatters, cut_quantiles, deposits_of
 from inference.position.pair import Pair, fit_pair, free_place
 
 # of q(kind | x); of a double scatter that is resolved, which source is the larger deposit's
@@ -65,7 +65,7 @@ def with_unresolved(x: Float[Array, "event x"], radius: Any) -> Float[Array, "ev
 
 
 def summary(
-    areas: Events, one: position.PositionSummary, depth_mm: float, data: Any
+    areas: SingleScatters, one: position.PositionSummary, depth_mm: float, data: Any, pair: Pair | None = None
 ) -> tuple[Float[Array, "event x"], Float[Array, "event 2 2"]]:
     """Anchors and features of each event, and the two sources' places.
 
@@ -74,6 +74,7 @@ def summary(
         one: of the detector.
         depth_mm: largest distance of two deposits in depth.
         data: `Patterns`.
+        pair: two places of each pattern; fitted if not given.
 
     Gradient: exact but for the order of the two sources and for the grid's maximum.
     """
@@ -84,7 +85,7 @@ def summary(
     place = areas.prior.blocks[1].to_physical(seen[:, :2])
     count = one.counts(data.s2_top_pe)
     free, covariance = free_place(one, count, place)
-    pair = fit_pair(one, count, place)
+    pair = fit_pair(one, count, place) if pair is None else pair
 
     at = jnp.concatenate([jnp.ones((n, 1)), place, _depth(areas, data.drift_time_ns)[:, None]], axis=1)
     deposits = deposits_of(jnp.concatenate([at, jnp.zeros((n, 1))], axis=1), areas.kinds)
@@ -118,12 +119,12 @@ def summary(
     return with_unresolved(jnp.concatenate([*anchors, *rest], axis=-1), radius), pair.place_mm
 
 
-def _depth(areas: Events, drift_time_ns: Array) -> Array:
+def _depth(areas: SingleScatters, drift_time_ns: Array) -> Array:
     z = areas.detector.electrons.z_mm(drift_time_ns)
     return jnp.clip(z, -areas.detector.geometry.drift_length_mm, -0.3)
 
 
-def _depth_spread(areas: Events, deposits: Deposits, s2: Array) -> Array:
+def _depth_spread(areas: SingleScatters, deposits: Deposits, s2: Array) -> Array:
     """Standard deviation of the depth over the length, by diffusion."""
     detector = areas.detector
     way = charge.drift(detector, deposits)
@@ -133,7 +134,9 @@ def _depth_spread(areas: Events, deposits: Deposits, s2: Array) -> Array:
     return mm / detector.geometry.drift_length_mm
 
 
-def _depth_anchor(areas: Events, drift_time_ns: Array, sigma: Array) -> tuple[Array, Array, list[Array]]:
+def _depth_anchor(
+    areas: SingleScatters, drift_time_ns: Array, sigma: Array
+) -> tuple[Array, Array, list[Array]]:
     """Mean, log width in the prior's unbounded vector, and how near the ends of the volume are."""
     share = areas.detector.electrons.z_mm(drift_time_ns) / areas.detector.geometry.drift_length_mm + 1
     bottom, top = -share / sigma, (1 - share) / sigma

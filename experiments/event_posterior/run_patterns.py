@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 import explained
 import pattern_checks
 import pattern_figures
-from events import Events
 from pattern_events import LABELS, PatternEvents
 
 import dmsim
 import inference
 from inference import embeddings, flows
 from inference.estimators import Cached, Fit, History
+from inference.events import SingleScatters
 
 HERE = Path(__file__).parent
 _FEW = 12_288  # events of the pool that places, report and explanations take theirs from
@@ -55,7 +55,7 @@ def pattern_events(config: dict[str, Any]) -> PatternEvents:
     """Events as the configuration has them."""
     given = config["events"]
     detector = dmsim.load_detector(config["detector"])
-    areas = Events(
+    areas = SingleScatters(
         detector, energy_kev=tuple(given["energy_kev"]), kinds=tuple(given["kinds"]),
         least_pe=tuple(given["least_pe"]),
     )  # fmt: skip
