@@ -114,6 +114,7 @@ def event_report(
     places_mm: dict[str, tuple[Any, Any]],
     sample_ns: float = 10.0,
     shown: Sequence[str] = (),
+    summed: Sequence[str] = (),
     way: Way = straight,
     asked: Sequence[int] | None = None,
     n_draws: int = 256,
@@ -132,6 +133,7 @@ def event_report(
         places_mm: x and y of the sensors, for the entries of x that are patterns.
         sample_ns: of the waveforms.
         shown: parameters with panels of their own; all if not given.
+        summed: entries of x with several numbers that are neither; their sums alone are drawn.
         way: path from baseline to x, see `integrated_gradients`.
         asked: moments whose shares must add up, see there.
         n_draws: of the posterior.
@@ -166,11 +168,13 @@ def event_report(
             "deletion_p": test.p_value if test is not None and i == most else None,
             "shares": {entry: float(jnp.sum(part[i])) for entry, part in found.shares.items()},
         }
-    _draw(path, found, x, test, list(names), list(units), places_mm, sample_ns, shown, names[most])
+    _draw(path, found, x, test, list(names), list(units), places_mm, sample_ns, shown, summed, names[most])
     return {"parameters": out, "nodes": found.n_nodes}
 
 
-def _draw(path, found: Attribution, x, test, names, units, places_mm, sample_ns, shown, tested) -> None:
+def _draw(
+    path, found: Attribution, x, test, names, units, places_mm, sample_ns, shown, summed, tested
+) -> None:
     patterns, waveforms = {}, {}
     for entry, values in x.items():
         flat = np.ravel(values)
@@ -181,7 +185,7 @@ def _draw(path, found: Attribution, x, test, names, units, places_mm, sample_ns,
             share, title = np.ravel(found.shares[entry][i]), f"{entry}: to {name} [{units[i]}]"
             if entry in places_mm:
                 patterns[title] = (*places_mm[entry], share)
-            elif flat.size > 1:
+            elif flat.size > 1 and entry not in summed:
                 waveforms[title] = (flat, share)
     numbers = [entry for entry, values in x.items() if np.size(values) == 1]
     panels = [lambda axes: _bars(axes, found, list(x), names)] if numbers or len(x) > 1 else []

@@ -146,7 +146,7 @@ def explain(
     try:
         found = event_report(
             path, key, of_label[kind], x, way.baseline(x), names=names, units=units,
-            places_mm=places, shown=("x_mm", "y_mm"), way=way, asked=_ASKED, n_draws=_DRAWS,
+            places_mm=places, shown=("x_mm", "y_mm"), summed=(_PAIR,), way=way, asked=_ASKED, n_draws=_DRAWS,
         )  # fmt: skip
     except ValueError as error:  # the other numbers stand without it
         return {"failed": str(error)}
