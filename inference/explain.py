@@ -142,11 +142,16 @@ def integrated_gradients(
 
 
 def _check_way(way: Way, baseline: Any, x: Any) -> None:
+    """Entry by entry, since one in ns beside one in mm would hide it."""
     for share, name, data in ((0.0, "baseline", baseline), (1.0, "x", x)):
-        end, _ = ravel_pytree(way(jnp.asarray(share), baseline, x))
-        flat, _ = ravel_pytree(data)
-        if end.shape != flat.shape or not jnp.allclose(end, flat, rtol=1e-3, atol=1e-3 * jnp.abs(flat).max()):
-            raise ValueError(f"the path at {share:g} is not the {name}")
+        end = way(jnp.asarray(share), baseline, x)
+        if jax.tree.map(jnp.shape, end) != jax.tree.map(jnp.shape, data):
+            raise ValueError(f"the path at {share:g} is not the {name}: it has other entries or shapes")
+        for place, wanted in jax.tree_util.tree_leaves_with_path(data):
+            found = dict(jax.tree_util.tree_leaves_with_path(end))[place]
+            if not jnp.allclose(found, wanted, rtol=1e-3, atol=1e-3 * jnp.abs(wanted).max()):
+                where = jax.tree_util.keystr(place)
+                raise ValueError(f"the path at {share:g} is not the {name}{f' in {where}' if where else ''}")
 
 
 @eqx.filter_jit

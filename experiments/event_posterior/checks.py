@@ -1,6 +1,7 @@
 """What is asked of the trained posterior: coverage, a report, and how near it is to the exact one."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import exact
@@ -14,6 +15,17 @@ from inference.events import SingleScatters, calibrate_events
 
 LEVELS = (0.68, 0.95)
 NAMES = ("energy", "radius", "x", "y", "z")
+
+
+def same_training(path: Path, kept: dict[str, Any], made_with: str) -> dict[str, Any]:
+    """What a kept training took.
+
+    Raises:
+        ValueError: if it is of another configuration.
+    """
+    if kept.get("made_with") != made_with:
+        raise ValueError(f"{path} is of another configuration: remove it, or give another --out")
+    return kept
 
 
 def polar(theta: np.ndarray) -> np.ndarray:

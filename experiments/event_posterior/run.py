@@ -103,11 +103,11 @@ def train(
     n_anchors = {"n_kinds": events.n_kinds, "plane": (1, 2)}
     npe = inference.NPE(events.prior, embeddings.Raw(), flows.Anchored(**config["network"], **n_anchors))
     wanted = inference.Budget(**budget)
+    made_with = json.dumps({**events.to_json(), "network": config["network"], "budget": budget, "seed": seed})
     if path.exists():
         kept = inference.load_posterior(path, detector=events.detector)
-        return Fit(npe, kept.posterior, History(**cast(Any, kept.history)), wanted), kept.diagnostics.get(
-            "training", {}
-        )
+        fit = Fit(npe, kept.posterior, History(**cast(Any, kept.history)), wanted)
+        return fit, checks.same_training(path, kept.diagnostics.get("training", {}), made_with)
     wall, cpu = time.perf_counter(), time.process_time()
     fit = npe.fit(jax.random.key(seed), simulate, wanted)
     weights = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(fit.posterior.network))
@@ -118,6 +118,7 @@ def train(
         "n_simulations": budget["n_simulations"],
         "n_steps": fit.history.steps[-1],
         "validation": fit.history.validation[-1],
+        "made_with": made_with,
     }
     inference.save_posterior(
         path, fit, detector=events.detector, diagnostics={"training": took}, events=events.to_json()

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import explained
 import pattern_checks
 import pattern_figures
+from checks import same_training
 from pattern_events import LABELS, PatternEvents
 
 import dmsim
@@ -78,7 +79,7 @@ def training_set(config: dict[str, Any], events: PatternEvents, path: Path) -> C
         assert drawn.weight is not None
         np.savez(path, theta=drawn.theta, x=drawn.x, weight=drawn.weight, made_with=made_with)
     kept = np.load(path)
-    if str(kept["made_with"]) != made_with:
+    if "made_with" not in kept or str(kept["made_with"]) != made_with:
         raise ValueError(f"{path} is of another configuration: remove it, or give another --out")
     return Cached(kept["theta"], kept["x"], weight=kept["weight"])
 
@@ -91,16 +92,19 @@ def train(
     npe = inference.NPE(events.prior, embeddings.Raw(), flow, **config["classifier"])
     training, validation = whole.split(config["budget"]["n_validation"])
     wanted = inference.Budget(len(training), **config["budget"])
+    sections = ("detector", "events", "doubles", "training_set", "network", "classifier", "budget")
+    made_with = json.dumps({**{name: config[name] for name in sections}, "seed": seed})
     if path.exists():
         kept = inference.load_posterior(path, detector=events.detector)
         fit = Fit(npe, kept.posterior, History(**cast(Any, kept.history)), wanted)
-        return fit, kept.diagnostics.get("training", {})
+        return fit, same_training(path, kept.diagnostics.get("training", {}), made_with)
     wall, cpu = time.perf_counter(), time.process_time()
     fit = npe.fit(jax.random.key(seed), training, wanted, validation=validation)
     weights = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(fit.posterior.network))
     took = {
         "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall, "n_weights": weights,
         "validation": fit.history.validation[-1], "training": fit.history.training[-1],
+        "made_with": made_with,
     }  # fmt: skip
     inference.save_posterior(path, fit, detector=events.detector, diagnostics={"training": took})
     print(f"training {seed}: {took}", flush=True)

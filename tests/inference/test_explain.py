@@ -20,7 +20,7 @@ from inference.estimators.data import Layout
 from inference.estimators.files import save_posterior
 from inference.estimators.training import Budget, History
 from inference.event_report import check_explainable, of_kind
-from inference.explain import Attribution, deletion, integrated_gradients
+from inference.explain import Attribution, deletion, integrated_gradients, straight
 from inference.explain_figure import figure
 
 pytestmark = pytest.mark.quick_compile
@@ -158,6 +158,17 @@ def test_shares_add_up_on_a_path_that_bends():
     assert np.abs(integrated_gradients(KEY, product, x, dark).shares[0, 0] + 0.5) > 0.5
     with pytest.raises(ValueError, match="the path at 1 is not the x"):
         integrated_gradients(KEY, product, x, dark, way=lambda share, baseline, x: baseline)
+
+
+def test_a_path_that_does_not_join_is_seen_in_each_entry():
+    both = {"time_ns": jnp.full(1, 9e5), "x_mm": jnp.full(1, 300.0)}
+    none = jax.tree.map(jnp.zeros_like, both)
+
+    def stuck(share, baseline, x):  # in the smaller of two entries
+        return {**straight(share, baseline, x), "x_mm": jnp.full(1, 77.0)}
+
+    with pytest.raises(ValueError, match="is not the baseline in .*x_mm"):
+        integrated_gradients(KEY, lambda key, x, n: x["x_mm"][:, None], both, none, way=stuck)
 
 
 def test_the_result_names_its_parts(found):
