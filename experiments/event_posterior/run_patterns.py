@@ -44,7 +44,7 @@ def scaled(config: dict[str, Any], scale: float) -> dict[str, Any]:
         ("training_set", "n_simulations", 8_192), ("budget", "n_validation", 512),
         ("diagnose", "n_pool", 4096), ("diagnose", "n_test", 500), ("diagnose", "n_wall", 500),
         ("diagnose", "n_doubles", 500), ("diagnose", "n_draws", 50), ("diagnose", "n_report", 300),
-        ("diagnose", "report_draws", 50), ("exact", "n_events", 50), ("exact", "n_further", 50),
+        ("diagnose", "report_draws", 100), ("exact", "n_events", 50), ("exact", "n_further", 50),
         ("exact", "n_draws", 64), ("places", "n_events", 300), ("explained", "n_events", 2),
     ):  # fmt: skip
         config[section][name] = max(least, int(config[section][name] * scale))
