@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import dmsim
+from inference.position import position_summary
+from inference.priors import Disc
 
 pytestmark = pytest.mark.quick_compile
 
@@ -64,11 +66,23 @@ def test_photons_are_shared_out_whole(study):
 
 def test_the_path_of_attributions_joins_the_centre_to_the_data(study):
     detector = dmsim.load_detector("xenonnt")
-    one = SimpleNamespace(light=detector.light, geometry=detector.geometry)
+    one = position_summary(detector)
+    prior = Disc(("x_mm", "y_mm"), "mm", radius=float(detector.geometry.radius_mm))
     place = jnp.array([[300.0, -100.0], [250.0, 0.0]])
-    way = study.explained.SourcePath(one, place, jnp.array([0.75, 0.25]), jnp.asarray(500.0))
-    x = {"s2_top_pe": jnp.arange(253.0), "s1_top_pe": jnp.ones(1)}
+    way = study.explained.SourcePath(one, prior, place, jnp.array([0.75, 0.25]), jnp.asarray(500.0))
+    x = {"s2_top_pe": jnp.arange(253.0), "s1_top_pe": jnp.ones(1), "second_source": jnp.arange(17.0)}
     baseline = way.baseline(x)
+    # the fit of the sources goes with them, and is at its own values when they are at their places
+    np.testing.assert_allclose(
+        way(0.25, baseline, x)["second_source"], (baseline["second_source"] + jnp.arange(17.0)) / 2, rtol=1e-5
+    )
+    np.testing.assert_allclose(way(0.5, baseline, x)["second_source"], jnp.arange(17.0), rtol=1e-5)
+    fit = study.explained.unpacked(jnp.asarray(baseline["second_source"])[None])
+    np.testing.assert_allclose(
+        study.explained.packed(fit)[0], baseline["second_source"], rtol=1e-4, atol=1e-4
+    )
+    apart = fit.place_mm[0, 0] - fit.place_mm[0, 1]
+    np.testing.assert_allclose(jnp.abs(apart), [50.0, 100.0], atol=15)  # as the sources are
     for share, pattern in ((0.0, baseline["s2_top_pe"]), (0.5, way.expected(1.0)), (1.0, x["s2_top_pe"])):
         np.testing.assert_allclose(way(share, baseline, x)["s2_top_pe"], pattern, rtol=1e-5, atol=1e-5)
     sensors = detector.light.sensors
